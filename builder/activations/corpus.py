@@ -1,0 +1,281 @@
+"""Which documents are scanned? Reading local files and ``datasets`` names into plain documents.
+
+Every row of every source, in order, is either a document or a counted fault with its reason. The
+corpus is read once and frozen in the run folder as slices (one per shard), so that a resumed scan
+reads the same bytes, workers need no network, and a source that changed meanwhile is noticed.
+Whatever a row says is data: nothing in it is executed, followed or used as a path.
+"""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from builder.config import CorpusSettings, Source
+from builder.errors import CorpusError
+
+#: How often rows name their chat, in the order they are looked for.
+MESSAGES_COLUMNS = ("messages", "conversation", "conversations", "chat", "dialogue")
+TEXT_COLUMNS = ("text", "content", "document", "body")
+#: ShareGPT-style speakers and what the chat templates call them.
+_SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
+_KNOWN_ROLES = frozenset({"user", "assistant", "system", "tool"})
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_SUFFIXES = (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz", ".ndjson.gz", ".parquet")
+#: A line longer than this many bytes is a fault, not a document; it bounds memory.
+MAX_LINE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One conversation (``messages``: (role, content) in order) or one plain ``text``.
+
+    ``doc_id`` counts the rows of the corpus from 0, faulty ones included, so that an id names the
+    same row whatever else is skipped.
+    """
+
+    doc_id: int
+    source: str
+    messages: tuple[tuple[str, str], ...] = ()
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that is no document: where it stands and why."""
+
+    where: str
+    reason: str
+
+
+@dataclass(slots=True)
+class CorpusTally:
+    """What reading found: documents per source name, faults and notes per reason."""
+
+    documents: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    noted: Counter[str] = field(default_factory=Counter)
+
+
+def corpus_stamp(settings: CorpusSettings) -> str:
+    """A digest of the settings and of every local file's name, size and time of change.
+
+    Raises CorpusError when a path is missing, matches nothing or is of an unknown kind.
+    """
+    digest = hashlib.blake2b(settings.model_dump_json().encode(), digest_size=16)
+    for source in settings.sources:
+        for path in source_files(source) if source.path else ():
+            status = path.stat()
+            digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def source_files(source: Source) -> list[Path]:
+    """The files of a local source, sorted by name; see :class:`builder.config.Source`."""
+    place = Path(source.path)
+    if place.is_dir():
+        files = sorted(item for item in place.iterdir() if _readable(item))
+        if not files:
+            raise CorpusError(f"{place}: holds no {', '.join(_SUFFIXES)} file")
+        return files
+    if place.exists():
+        if not _readable(place):
+            raise CorpusError(f"{place}: unknown kind of file; known are {', '.join(_SUFFIXES)}")
+        return [place]
+    files = sorted(Path(name) for name in glob.glob(source.path, recursive=True))  # noqa: PTH207 - absolute patterns
+    files = [item for item in files if _readable(item)]
+    if not files:
+        raise CorpusError(f"{source.path}: no such corpus file")
+    return files
+
+
+def read_documents(settings: CorpusSettings, tally: CorpusTally) -> Iterator[Document]:
+    """Every document of the corpus in order; faults and notes are counted in ``tally``.
+
+    Raises CorpusError when more than ``max_bad_share`` of a source's rows are faulty (with the
+    first places and reasons), or when the corpus has no document at all.
+    """
+    doc_id = 0
+    kept = 0
+    for source in settings.sources:
+        rows = bad = 0
+        first_bad: list[BadRow] = []
+        for row in _rows(source):
+            rows += 1
+            result = row if isinstance(row, BadRow) else _document(row, source, doc_id, tally)
+            doc_id += 1
+            if isinstance(result, BadRow):
+                bad += 1
+                tally.dropped[result.reason] += 1
+                first_bad = [*first_bad, result][:3]
+                continue
+            tally.documents[result.source] += 1
+            kept += 1
+            yield result
+            if settings.max_documents is not None and kept >= settings.max_documents:
+                break
+        if rows and bad / rows > settings.max_bad_share:
+            places = "; ".join(f"{item.where}: {item.reason}" for item in first_bad)
+            raise CorpusError(
+                f"{source.path or source.dataset}: {bad} of {rows} rows cannot be used, more than "
+                f"the {settings.max_bad_share:.0%} allowed (corpus.max_bad_share); first: {places}"
+            )
+        if settings.max_documents is not None and kept >= settings.max_documents:
+            break
+    if not kept:
+        raise CorpusError("the corpus is empty: no source has a single usable row")
+
+
+def write_slice(path: Path, documents: Sequence[Document]) -> None:
+    """Writes documents as one Parquet slice."""
+    table = pa.table(
+        {
+            "doc_id": pa.array([item.doc_id for item in documents], pa.int64()),
+            "source": pa.array([item.source for item in documents], pa.string()),
+            "text": pa.array([item.text for item in documents], pa.string()),
+            "messages": pa.array([json.dumps(item.messages) for item in documents], pa.string()),
+        }
+    )
+    pq.write_table(table, path, compression="zstd")
+
+
+def read_slice(path: Path) -> list[Document]:
+    """The documents of a slice, as they were written."""
+    rows = pq.read_table(path).to_pylist()
+    return [
+        Document(
+            row["doc_id"],
+            row["source"],
+            tuple((role, content) for role, content in json.loads(row["messages"])),
+            row["text"],
+        )
+        for row in rows
+    ]
+
+
+def _readable(path: Path) -> bool:
+    return path.is_file() and path.name.lower().endswith(_SUFFIXES)
+
+
+def _rows(source: Source) -> Iterator[dict[str, Any] | BadRow]:
+    rows = _file_rows(source) if source.path else _dataset_rows(source)
+    for number, row in enumerate(rows):
+        if source.max_rows is not None and number >= source.max_rows:
+            return
+        yield row
+
+
+def _file_rows(source: Source) -> Iterator[dict[str, Any] | BadRow]:
+    for path in source_files(source):
+        try:
+            if path.name.lower().endswith(".parquet"):
+                for batch in pq.ParquetFile(path).iter_batches(batch_size=1024):
+                    yield from batch.to_pylist()
+            else:
+                yield from _json_lines(path)
+        except (OSError, EOFError, pa.ArrowException) as error:
+            raise CorpusError(f"{path}: cannot be read: {error}") from error
+
+
+def _json_lines(path: Path) -> Iterator[dict[str, Any] | BadRow]:
+    opener = gzip.open if path.name.lower().endswith(".gz") else open
+    with opener(path, "rb") as stream:
+        number = 0
+        while line := stream.readline(MAX_LINE_BYTES):
+            number += 1
+            where = f"{path.name} line {number}"
+            if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
+                while (rest := stream.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+                    pass
+                yield BadRow(where, f"line longer than {MAX_LINE_BYTES >> 20} MiB")
+                continue
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                yield BadRow(where, "not valid JSON")
+                continue
+            yield row if isinstance(row, dict) else BadRow(where, "not a JSON object")
+
+
+def _dataset_rows(source: Source) -> Iterator[dict[str, Any] | BadRow]:
+    # Imported here: `datasets` takes a second to load and local files do not need it.
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(
+            source.dataset,
+            source.config,
+            split=source.split,
+            revision=source.revision,
+            streaming=True,
+        )
+        for row in rows:
+            yield dict(row)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise CorpusError(
+            f"{source.dataset} (split {source.split}): cannot be loaded: {error}"
+        ) from error
+
+
+def _document(
+    row: dict[str, Any], source: Source, doc_id: int, tally: CorpusTally
+) -> Document | BadRow:
+    name = row.get(source.source_column)
+    label = name if isinstance(name, str) and name else source.name or _default_name(source)
+    label = _clean(label, tally)[:200]
+    where = f"{_default_name(source)} row {doc_id}"
+    chat_columns = (source.messages_column,) if source.messages_column else MESSAGES_COLUMNS
+    chat = next((row[key] for key in chat_columns if isinstance(row.get(key), list)), None)
+    if chat is not None:
+        return _conversation(chat, doc_id, label, where, tally)
+    text_columns = (source.text_column,) if source.text_column else TEXT_COLUMNS
+    text = next((row[key] for key in text_columns if isinstance(row.get(key), str)), None)
+    if text is None:
+        return BadRow(where, "neither text nor messages")
+    if not text.strip():
+        return BadRow(where, "empty text")
+    return Document(doc_id, label, text=_clean(text, tally))
+
+
+def _conversation(
+    chat: list[Any], doc_id: int, source: str, where: str, tally: CorpusTally
+) -> Document | BadRow:
+    messages: list[tuple[str, str]] = []
+    for item in chat:
+        if not isinstance(item, dict):
+            return BadRow(where, "a message that is not an object")
+        role = item.get("role", item.get("from"))
+        content = item.get("content", item.get("value"))
+        role = _SPEAKERS.get(role, role) if isinstance(role, str) else role
+        if role not in _KNOWN_ROLES:
+            return BadRow(where, "a message with an unknown role")
+        if not isinstance(content, str):
+            return BadRow(where, "a message whose content is not text")
+        messages.append((role, _clean(content, tally)))
+    if not any(content.strip() for _, content in messages):
+        return BadRow(where, "empty conversation")
+    return Document(doc_id, source, messages=tuple(messages))
+
+
+def _default_name(source: Source) -> str:
+    return source.name or (Path(source.path).name if source.path else source.dataset)
+
+
+def _clean(text: str, tally: CorpusTally) -> str:
+    """The text without lone surrogates, which no tokenizer and no UTF-8 file can hold."""
+    cleaned, found = _SURROGATES.subn("\ufffd", text)
+    tally.noted["lone surrogates replaced"] += found
+    return cleaned

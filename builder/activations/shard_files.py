@@ -1,0 +1,81 @@
+"""What does a finished shard of a scan look like on disk?
+
+A shard is a folder of five Parquet files whose schemas stand here; the scan writes them, the store
+merges them. Texts are kept once per document, and only the windows that win in the end are cut from
+them. Neither torch nor duckdb is needed to read this module.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from builder.records import HISTOGRAM_BINS
+
+#: Columns of a shard's ``examples.parquet``; ``direction`` is the index in the direction set,
+#: ``role`` and ``pole`` are indices into ROLES and POLES, ``position`` is the peak's token in the
+#: document, ``start`` the first token of the window whose ``activations`` follow.
+EXAMPLES_SCHEMA = pa.schema(
+    [
+        ("direction", pa.int32()),
+        ("role", pa.uint8()),
+        ("pole", pa.uint8()),
+        ("value", pa.float32()),
+        ("doc_id", pa.int64()),
+        ("text_hash", pa.uint64()),
+        ("position", pa.int32()),
+        ("duplicates", pa.int32()),
+        ("start", pa.int32()),
+        ("activations", pa.list_(pa.int16())),
+    ]
+)
+
+#: Columns of a shard's ``documents.parquet``: every document an example or the reservoir names.
+#: ``token_ends`` are character offsets in ``text``, ``roles`` indices into ROLES, one per token.
+DOCUMENTS_SCHEMA = pa.schema(
+    [
+        ("doc_id", pa.int64()),
+        ("source", pa.string()),
+        ("text", pa.string()),
+        ("token_ends", pa.list_(pa.uint32())),
+        ("roles", pa.list_(pa.uint8())),
+    ]
+)
+
+#: Columns of a shard's ``stats.parquet``: one row per direction and role that had tokens.
+STATS_SCHEMA = pa.schema(
+    [
+        ("direction", pa.int32()),
+        ("role", pa.uint8()),
+        ("n", pa.int64()),
+        ("total", pa.float64()),
+        ("squares", pa.float64()),
+        ("minimum", pa.float32()),
+        ("maximum", pa.float32()),
+        ("counts", pa.list_(pa.int64(), HISTOGRAM_BINS)),
+    ]
+)
+
+#: Columns of a shard's ``reservoir.parquet``; the documents with the smallest ``priority`` (a hash
+#: of the document and the seed) are the run's random sample, whatever the shards. The window is
+#: the ``length`` tokens from ``start``.
+RESERVOIR_SCHEMA = pa.schema(
+    [
+        ("priority", pa.uint64()),
+        ("text_hash", pa.uint64()),
+        ("doc_id", pa.int64()),
+        ("start", pa.int32()),
+        ("length", pa.int32()),
+    ]
+)
+
+#: Columns of a shard's ``counts.parquet``: what was read, excluded and dropped, and why.
+#: ``what`` is ``documents`` or ``tokens`` (name: source), ``roles`` (name: role), ``excluded``
+#: (name: reason, per layer where it differs) or ``dropped`` (documents; name: reason).
+COUNTS_SCHEMA = pa.schema(
+    [
+        ("what", pa.string()),
+        ("name", pa.string()),
+        ("layer", pa.int32()),
+        ("n", pa.int64()),
+    ]
+)

@@ -1,0 +1,291 @@
+"""Settings of a run: what a recipe (TOML) may say, checked once, at the edge.
+
+A component takes its own section, never the whole. Unknown settings are refused with the list of
+known ones. ``run.toml`` in a run folder is the resolved recipe and can be run again as it is.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from builder.errors import ConfigError
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A table of settings; immutable, and closed to names it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class ModelSettings(Section):
+    """Which models: ``base`` and ``tuned`` are local folders or hub ids.
+
+    ``tuned`` may be a PEFT LoRA adapter folder. Relative paths are meant from the recipe's folder.
+    """
+
+    base: str = ""
+    tuned: str
+    #: Branch, tag or commit on the hub; resolved to a commit and recorded.
+    base_revision: str | None = None
+    tuned_revision: str | None = None
+    #: How the site calls the pair; the tuned model's name when empty.
+    title: str = ""
+
+
+class DirectionSettings(Section):
+    """Which directions are taken from the weights."""
+
+    #: Left singular vectors kept of each matrix.
+    k: Count = 20
+    #: ``delta``: of W_tuned - W_base; ``raw``: of W_tuned alone, when no base is published.
+    method: Literal["delta", "raw"] = "delta"
+    #: Random unit directions per layer that go through the same scan, labels and pages.
+    controls: Annotated[int, Field(ge=0)] = 2
+    #: Promoted and suppressed tokens kept of each direction.
+    logit_lens_tokens: Annotated[int, Field(ge=0)] = 12
+    seed: int = 0
+
+
+class Source(Section):
+    """One source of documents: a local file or folder, or a ``datasets`` name.
+
+    Exactly one of ``path`` and ``dataset``. ``path`` may be a file or a glob pattern of ``.jsonl``,
+    ``.jsonl.gz``, ``.json``-lines or ``.parquet`` files. Columns are found by their usual names
+    (messages / conversation / conversations, text) unless named here.
+    """
+
+    path: str = ""
+    dataset: str = ""
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    #: Shown on pages where a row has no ``source`` of its own.
+    name: str = ""
+    messages_column: str | None = None
+    text_column: str | None = None
+    source_column: str = "source"
+    #: Stop after this many rows of this source.
+    max_rows: Count | None = None
+    #: Shown on the site beside what is quoted from it.
+    licence: str = ""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Source:
+        if bool(self.path) == bool(self.dataset):
+            raise ValueError("a source needs exactly one of 'path' and 'dataset'")
+        return self
+
+
+class CorpusSettings(Section):
+    """Which documents are scanned."""
+
+    sources: tuple[Source, ...] = Field(min_length=1)
+    #: Stop after this many documents in all.
+    max_documents: Count | None = None
+    #: A source with a larger share of unreadable rows is refused.
+    max_bad_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+
+
+class ScanSettings(Section):
+    """How documents are run through the model and what is kept."""
+
+    #: Documents are cut after this many tokens (and after the model's context).
+    max_tokens: Count = 1024
+    #: Padded tokens in one forward pass.
+    batch_tokens: Count = 4096
+    #: Documents in one shard, the unit of resuming.
+    shard_documents: Count = 1024
+    #: Examples kept at each pole, per role.
+    top: Count = 20
+    #: Tokens kept on each side of the peak.
+    window: Count = 48
+    #: Random documents kept as the contrast for labels.
+    reservoir: Count = 400
+    #: A position whose norm is above this many medians of its document is an attention sink.
+    sink_factor: Annotated[float, Field(gt=1)] = 10.0
+    #: ``auto``: CUDA, else Apple's GPU, else the CPU.
+    device: str = "auto"
+    #: Weights and forward pass; cosines are float32 in any case.
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    seed: int = 0
+
+
+class LabelSettings(Section):
+    """Who names the poles of a direction."""
+
+    #: ``keywords`` needs nothing; ``openai`` asks any OpenAI-compatible endpoint.
+    labeler: Literal["keywords", "openai"] = "keywords"
+    #: Model asked for by the ``openai`` labeler.
+    model: str = ""
+    #: Endpoint; the client's own default (``OPENAI_BASE_URL``) when empty.
+    base_url: str = ""
+    #: Name of the environment variable that holds the key. The key itself is never a setting.
+    api_key_env: str = "OPENAI_API_KEY"
+    #: Examples of the pole, and contrast examples, shown to the explainer.
+    examples: Count = 10
+    contrast: Annotated[int, Field(ge=0)] = 10
+    temperature: float | None = None
+    max_completion_tokens: Count = 400
+    timeout: Annotated[float, Field(gt=0)] = 60.0
+    concurrency: Count = 8
+
+
+class SiteSettings(Section):
+    """How the site looks and what it holds."""
+
+    out: str = "site"
+    title: str = "weightatlas"
+    #: Examples shown at each pole, per role.
+    examples: Count = 20
+    #: Tokens shown on each side of the peak.
+    context: Count = 32
+
+
+class Settings(Section):
+    """A whole run, as a recipe states it."""
+
+    #: Name of the run and of its folder.
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    model: ModelSettings
+    directions: DirectionSettings = DirectionSettings()
+    corpus: CorpusSettings
+    scan: ScanSettings = ScanSettings()
+    label: LabelSettings = LabelSettings()
+    site: SiteSettings = SiteSettings()
+    #: Folder that holds run folders.
+    runs: str = "runs"
+
+
+def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
+    """The settings of a recipe file, with ``key=value`` overrides applied.
+
+    Keys are dotted (``scan.top=10``), values are TOML and else taken as text. Relative paths of
+    models and corpora that exist beside the recipe are resolved from there.
+    Raises ConfigError for a missing file, bad TOML, an unknown setting or a bad value.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such recipe") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    _resolve_paths(table, path.parent)
+    for override in overrides:
+        apply_override(table, override)
+    return parse_settings(table, where=str(path))
+
+
+def parse_settings(table: Mapping[str, Any], *, where: str = "settings") -> Settings:
+    """Checked settings from a plain table; raises ConfigError with every fault on its own line."""
+    try:
+        return Settings.model_validate(table)
+    except ValidationError as error:
+        faults = "\n".join(f"  {_fault(dict(item))}" for item in error.errors())
+        raise ConfigError(f"{where}:\n{faults}") from error
+
+
+def dump_settings(settings: Settings) -> str:
+    """The settings as TOML, every default written out, that :func:`load_settings` reads back."""
+    return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
+
+
+def known_settings(model: type[BaseModel] = Settings, prefix: str = "") -> list[str]:
+    """Dotted names of every setting, sections descended into."""
+    names: list[str] = []
+    for name, info in model.model_fields.items():
+        section = _section_of(info.annotation)
+        if section is None:
+            names.append(prefix + name)
+        elif _is_many(info.annotation):
+            names += known_settings(section, f"{prefix}{name}[].")
+        else:
+            names += known_settings(section, f"{prefix}{name}.")
+    return names
+
+
+def apply_override(table: dict[str, Any], override: str) -> None:
+    """Sets one ``dotted.key=value`` in place; a number in the key indexes a list."""
+    key, separator, text = override.partition("=")
+    if not separator or not re.fullmatch(r"[a-z_]+(\.([a-z_]+|\d+))*", key.strip()):
+        raise ConfigError(f"--set {override}: expected key=value, such as scan.top=10")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = key.strip().split(".")
+    node: Any = table
+    try:
+        for part in parents:
+            node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+        if isinstance(node, list):
+            node[int(last)] = value
+        else:
+            node[last] = value
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
+        raise ConfigError(f"--set {override}: there is no such place in the settings") from error
+
+
+def _fault(item: dict[str, Any]) -> str:
+    path = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        *parents, name = item["loc"]
+        section = _section_at(parents)
+        known = ", ".join(sorted(section.model_fields)) if section else ""
+        return f"{path}: unknown setting {name!r}; known here: {known}"
+    if item["type"] == "missing":
+        return f"{path}: needed, but missing"
+    return f"{path}: {item['msg']} (found {item['input']!r})"
+
+
+def _section_at(parents: Sequence[Any]) -> type[BaseModel] | None:
+    section: type[BaseModel] | None = Settings
+    for part in parents:
+        if isinstance(part, int) or section is None:
+            continue
+        info = section.model_fields.get(str(part))
+        section = _section_of(info.annotation) if info else None
+    return section
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    for candidate in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _is_many(annotation: Any) -> bool:
+    return getattr(annotation, "__origin__", None) is tuple
+
+
+def _resolve_paths(table: dict[str, Any], folder: Path) -> None:
+    """Makes existing relative paths absolute from the recipe's folder, in place."""
+
+    def resolved(text: Any) -> Any:
+        if isinstance(text, str) and text and not Path(text).is_absolute():
+            beside = folder / text
+            if beside.exists() or (any(c in text for c in "*?[") and beside.parent.exists()):
+                return str(beside.resolve())
+        return text
+
+    model = table.get("model")
+    if isinstance(model, dict):
+        for key in ("base", "tuned"):
+            if key in model:
+                model[key] = resolved(model[key])
+    corpus = table.get("corpus")
+    sources = corpus.get("sources") if isinstance(corpus, dict) else None
+    for source in sources if isinstance(sources, list) else ():
+        if isinstance(source, dict) and "path" in source:
+            source["path"] = resolved(source["path"])

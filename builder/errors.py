@@ -1,0 +1,83 @@
+"""The errors a user can cause or meet, as one tree.
+
+Each message says what, where, what was found and what to do.
+
+WeightAtlasError
+├── ConfigError        a setting, a path or a run folder that cannot be used as asked
+├── CheckpointError    weights that cannot be read, are unsafe, or do not fit each other
+│   └── LayoutError    no residual writers could be found in the architecture
+├── CorpusError        documents that cannot be read or used
+├── ScanError          the model or the device failed on readable input
+├── LabelerError       the labeler as a whole cannot work (no key, no endpoint, budget)
+├── StoreError         the run's database or shard files
+│   └── DiskFullError  no space is left where the run or the site is written
+└── SiteError          the site cannot be built from the runs given
+
+A single label that fails is no exception but a value: :class:`builder.records.LabelFailure`.
+Exit codes: the command line ends with 2 when the request was wrong (``ConfigError``,
+``CheckpointError``, ``CorpusError``) or the disk is full, and with 1 when the work failed.
+"""
+
+from __future__ import annotations
+
+import errno
+
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class WeightAtlasError(Exception):
+    """Base of every error that is shown to the user as one clean message."""
+
+    exit_code = 1
+
+
+class ConfigError(WeightAtlasError):
+    """A setting, a path or a run folder that cannot be used as asked."""
+
+    exit_code = 2
+
+
+class CheckpointError(WeightAtlasError):
+    """Weights that cannot be read, are unsafe to read, or do not fit each other."""
+
+    exit_code = 2
+
+
+class LayoutError(CheckpointError):
+    """The matrices that write to the residual stream could not be found."""
+
+
+class CorpusError(WeightAtlasError):
+    """Documents that cannot be read or used."""
+
+    exit_code = 2
+
+
+class ScanError(WeightAtlasError):
+    """The model or the device failed while it read documents that were fine."""
+
+
+class LabelerError(WeightAtlasError):
+    """The labeler as a whole cannot work: no key, no endpoint, no budget."""
+
+
+class StoreError(WeightAtlasError):
+    """The database or a shard file of a run cannot be read or written."""
+
+
+class DiskFullError(StoreError):
+    """No space is left where the run or the site is written; finished work is kept."""
+
+    exit_code = 2
+
+
+class SiteError(WeightAtlasError):
+    """The site cannot be built from the runs given."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, of the system or of a library that hides it in words, is a full disk."""
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return True
+    text = str(error)
+    return "No space left on device" in text or "File too large" in text

@@ -1,0 +1,221 @@
+"""The values that flow between the stages: frozen, slotted, and ignorant of every stage.
+
+A stage yields new records keyed by an id and never fills in another stage's. Arrays are numpy;
+nothing here imports torch or duckdb.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Writer = Literal["o_proj", "down_proj"]
+Pole = Literal["max", "min"]
+Kind = Literal["delta", "raw", "control"]
+
+WRITERS: tuple[Writer, ...] = ("o_proj", "down_proj")
+POLES: tuple[Pole, ...] = ("max", "min")
+
+#: Roles a token can have, in the order of their index in every array and table. ``text`` is a
+#: plain document without roles; ``template`` is whatever the chat template put around messages.
+ROLES: tuple[str, ...] = ("user", "assistant", "system", "tool", "text", "template")
+#: Roles whose tokens a person or a model wrote.
+CONTENT_ROLES: tuple[str, ...] = ROLES[:-1]
+#: The pseudo-role of lists that take each document once, by its best content role.
+ANY_ROLE = "any"
+
+#: Histograms count activations in this many equal bins over [-1, 1].
+HISTOGRAM_BINS = 400
+#: Per-token activations of an example are stored as ``round(activation * ACTIVATION_SCALE)``.
+ACTIVATION_SCALE = 32767
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """Where a model comes from: a local folder or a hub id with the revision it was pinned to."""
+
+    path: str
+    revision: str | None = None
+    kind: Literal["checkpoint", "adapter"] = "checkpoint"
+
+    def __str__(self) -> str:
+        return f"{self.path}@{self.revision[:12]}" if self.revision else self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Hookpoint:
+    """One place in the model: decoder layer (from 0), writer, and the writer's module path.
+
+    ``writer`` is ``"o_proj"`` or ``"down_proj"``; a control that belongs to a layer but to no
+    matrix has its control's name there (``"random"``) and an empty ``module``.
+    """
+
+    layer: int
+    writer: str
+    module: str = ""
+
+    @property
+    def key(self) -> str:
+        """``L07.down_proj``; shown to people, never parsed back."""
+        return f"L{self.layer:02d}.{self.writer}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Direction:
+    """One unit vector of the residual stream, [d_model] float32, and where it comes from.
+
+    ``sigma`` is its singular value, ``energy`` sigma^2 / ||dW||_F^2, ``residual``
+    ||dW^T u - sigma v|| / sigma; all three are NaN for a control that is no singular vector.
+    Sign: the entry of largest magnitude is positive. ``promoted`` and ``suppressed`` are
+    (token text, logit) by the logit lens, strongest first; empty where it has no meaning.
+    ``content_hash``: 16 hex digits of the bytes the matrix was made from and the rank, so that it
+    stays the same under a re-run on other hardware and changes when the weights do.
+    """
+
+    hookpoint: Hookpoint
+    rank: int
+    vector: npt.NDArray[np.float32]
+    content_hash: str
+    kind: Kind = "delta"
+    sigma: float = float("nan")
+    energy: float = float("nan")
+    residual: float = float("nan")
+    promoted: tuple[tuple[str, float], ...] = ()
+    suppressed: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def id(self) -> str:
+        """``L07.down_proj.u03``; stable for a place in the model, never parsed back."""
+        return f"{self.hookpoint.key}.u{self.rank:02d}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spectrum:
+    """Singular values of one weight difference, largest first, and its size.
+
+    ``sigmas`` are the top ones that were computed (at least the directions kept);
+    ``frobenius`` is ||dW||_F, ``shape`` is (d_model, d_in), ``stable_rank`` ||dW||_F^2 / sigma_1^2.
+    """
+
+    hookpoint: Hookpoint
+    shape: tuple[int, int]
+    sigmas: npt.NDArray[np.float32]
+    frobenius: float
+    stable_rank: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DirectionSet:
+    """All directions of a run in scan order, the spectra they come from, and their source."""
+
+    base: ModelRef | None
+    tuned: ModelRef
+    method: str
+    d_model: int
+    n_layers: int
+    directions: tuple[Direction, ...]
+    spectra: tuple[Spectrum, ...] = ()
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """Consecutive tokens of one document: the text and where each token ends in it.
+
+    ``token_ends`` are character offsets into ``text``, one per token, non-decreasing; a token
+    that holds only part of a character ends where that character ends. ``start`` is the index of
+    the first token within the document.
+    """
+
+    doc_id: int
+    source: str
+    start: int
+    text: str
+    token_ends: npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """The window around the most extreme token of one document for one direction and pole.
+
+    ``activations`` (int16, ACTIVATION_SCALE per unit) has one value per token of the window;
+    ``peak`` is the index of the extreme token in it; ``roles`` one role index per token;
+    ``duplicates`` counts further documents with the same text; ``place`` is the rank from 0.
+    """
+
+    direction: str
+    role: str
+    pole: Pole
+    place: int
+    value: float
+    peak: int
+    duplicates: int
+    window: Window
+    activations: npt.NDArray[np.int16]
+    roles: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Histogram:
+    """Counts of a direction's activations over one role in HISTOGRAM_BINS bins of [-1, 1]."""
+
+    direction: str
+    role: str
+    counts: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Extent of a direction's activations over the tokens of one role."""
+
+    direction: str
+    role: str
+    n: int
+    minimum: float
+    maximum: float
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A short text for one pole of a direction, by a labeler; ``text`` of at most 10 words.
+
+    ``text`` None means the labeler found no consistent pattern, which is an answer. ``keywords``
+    are single terms that search may use as well. ``labeler`` names the method (``keywords``) or
+    the model that answered; ``prompt_hash`` the prompt it saw (empty without one).
+    """
+
+    direction: str
+    pole: Pole
+    labeler: str
+    text: str | None
+    explanation: str = ""
+    keywords: tuple[str, ...] = ()
+    kind: str = ""
+    confidence: float | None = None
+    prompt_hash: str = ""
+    example_docs: tuple[int, ...] = ()
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LabelFailure:
+    """Why one pole has no label: a typed reason and what was seen; never shown as a label.
+
+    ``reason``: ``refusal`` ``truncated`` ``empty`` ``malformed`` ``schema`` ``content_filter``
+    ``timeout`` ``http`` ``no_examples``.
+    """
+
+    direction: str
+    pole: Pole
+    labeler: str
+    reason: str
+    detail: str = ""
+    prompt_hash: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0

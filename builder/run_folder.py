@@ -1,0 +1,155 @@
+"""What is a run folder? Its settings, its lock, and what each stage left on record.
+
+A folder is made for one set of fixed settings and refuses others. ``run.toml`` is a recipe that can
+be run again as it is; ``stages/<stage>.json`` says what a stage depended on (fingerprint) and what
+it took (seconds, peak memory). The stages themselves are the pipeline's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from builder.config import Settings, dump_settings, load_settings
+from builder.errors import ConfigError
+from builder.execute import read_json, run_lock, write_atomically, write_json
+
+#: Settings that change no result beyond rounding, or only later stages; all others are fixed once
+#: a run folder exists.
+_FREE = ("model.title", "scan.batch_tokens", "scan.device", "label.", "site.", "runs")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder and its settings."""
+
+    folder: Path
+    settings: Settings
+
+    @property
+    def directions_path(self) -> Path:
+        """The directions file."""
+        return self.folder / "directions.safetensors"
+
+    @property
+    def database_path(self) -> Path:
+        """The run's database."""
+        return self.folder / "run.duckdb"
+
+    @property
+    def corpus_path(self) -> Path:
+        """Folder of the frozen corpus."""
+        return self.folder / "corpus"
+
+
+def read_run(place: Path, overrides: tuple[str, ...] = ()) -> Run:
+    """The run that a recipe file or an existing run folder stands for; writes nothing.
+
+    Raises ConfigError when the run folder was made with other settings.
+    """
+    if place.is_dir():
+        if not (place / "run.toml").is_file():
+            raise ConfigError(f"{place}: is no run folder (it has no run.toml) and no recipe")
+        return _checked(Run(place, load_settings(place / "run.toml", overrides)))
+    settings = load_settings(place, overrides)
+    return _checked(Run(Path(settings.runs) / settings.name, settings))
+
+
+def _checked(run: Run) -> Run:
+    """The run itself; raises ConfigError if its folder was made with other fixed settings."""
+    existing = run.folder / "run.toml"
+    if not existing.is_file():
+        return run
+    before = _flat(load_settings(existing).model_dump(mode="json"))
+    now = _flat(run.settings.model_dump(mode="json"))
+    changed = [
+        f"  {key}: {before.get(key)!r} there, {now.get(key)!r} now"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not key.startswith(_FREE)
+    ]
+    if changed:
+        raise ConfigError(
+            f"{run.folder} was made with other settings:\n"
+            + "\n".join(changed)
+            + "\nuse another name, or delete the folder to start anew"
+        )
+    return run
+
+
+@contextlib.contextmanager
+def claimed(run: Run) -> Iterator[None]:
+    """Holds the run folder and makes sure that its ``run.toml`` says how it is made."""
+    with run_lock(run.folder):
+        text = dump_settings(run.settings)
+        path = run.folder / "run.toml"
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_atomically(path, text)
+        yield
+
+
+@dataclass(slots=True)
+class Cost:
+    """What a stage took: wall-clock seconds, and the process's peak memory at its end in MB."""
+
+    seconds: float = 0.0
+    peak_mb: int = 0
+
+
+@contextlib.contextmanager
+def timed() -> Iterator[Cost]:
+    """A Cost that is filled in when the block ends."""
+    cost = Cost()
+    start = time.perf_counter()
+    yield cost
+    cost.seconds = time.perf_counter() - start
+    # ru_maxrss counts kilobytes on Linux, bytes on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
+    cost.peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20
+
+
+def record_stage(
+    folder: Path, stage: str, fingerprint: str, cost: Cost, facts: Mapping[str, object]
+) -> None:
+    """Puts a finished stage on record."""
+    (folder / "stages").mkdir(exist_ok=True)
+    values = {
+        "fingerprint": fingerprint,
+        "seconds": round(cost.seconds, 2),
+        "peak_memory_mb": cost.peak_mb,
+        **facts,
+    }
+    write_json(folder / "stages" / f"{stage}.json", values)
+
+
+def stage_record(folder: Path, name: str) -> dict[str, Any] | None:
+    """What :func:`record_stage` wrote for a stage, None if it has not finished."""
+    found = read_json(folder / "stages" / f"{name}.json")
+    return dict(found) if found else None
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict) and value:
+        return {
+            k: v for key, item in value.items() for k, v in _flat(item, f"{prefix}{key}.").items()
+        }
+    if isinstance(value, list) and value:
+        return {
+            k: v
+            for number, item in enumerate(value)
+            for k, v in _flat(item, f"{prefix}{number}.").items()
+        }
+    return {prefix.rstrip("."): value}
+
+
+def digest_of(*values: Any) -> str:
+    """32 hex digits that follow the values' JSON."""
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

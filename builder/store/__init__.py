@@ -1,0 +1,18 @@
+"""What is a run's database, and what does it hold? The only SQL of the project.
+
+``run.duckdb`` is built in one go from the directions and the shard files of a scan
+(:func:`write_database`), beside its final place and then renamed, so that a reader never meets half
+a database and a killed merge leaves nothing behind. Labels are the one thing replaced later, in
+one transaction. Everything is read through :class:`RunStore`.
+
+DuckDB lets one process hold a file for writing and refuses all others meanwhile, so only the merge
+and the label stage open it for writing.
+"""
+
+from __future__ import annotations
+
+from builder.store.merge import write_database
+from builder.store.rows import Count, DirectionRow
+from builder.store.run_store import RunStore
+
+__all__ = ["Count", "DirectionRow", "RunStore", "write_database"]

@@ -1,0 +1,280 @@
+"""What does a run hold? Every question the stages and the pages ask its database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import duckdb
+import numpy as np
+
+from builder.errors import DiskFullError, StoreError, is_disk_full
+from builder.records import (
+    ANY_ROLE,
+    POLES,
+    ROLES,
+    Example,
+    Histogram,
+    Hookpoint,
+    Label,
+    LabelFailure,
+    Pole,
+    Range,
+    Spectrum,
+    Window,
+)
+from builder.store.rows import Count, DirectionRow
+from builder.store.schema import SCHEMA_VERSION, connect, insert_rows
+
+
+class RunStore:
+    """A run's database, opened for reading unless asked; use as a context manager."""
+
+    def __init__(self, path: Path, *, read_only: bool = True) -> None:
+        """Opens ``path``; raises StoreError if it is missing, damaged, locked or of another age."""
+        if not path.is_file():
+            raise StoreError(f"{path}: no database here; run `weightatlas scan` first")
+        try:
+            self._connection = connect(path, read_only=read_only)
+            version = self.meta().get("schema_version")
+        except duckdb.Error as error:
+            raise StoreError(f"{path}: cannot be opened: {error}") from error
+        if version != SCHEMA_VERSION:
+            self.close()
+            raise StoreError(
+                f"{path}: has schema {version}, this weightatlas reads {SCHEMA_VERSION}; "
+                "delete it and run `weightatlas scan` again (finished shards are reused)"
+            )
+        self.path = path
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._connection.close()
+
+    def meta(self) -> dict[str, Any]:
+        """What the run is made of: models, settings, fingerprints, facts; JSON values by key."""
+        rows = self._connection.execute("SELECT key, value FROM meta ORDER BY key").fetchall()
+        return {key: json.loads(value) for key, value in rows}
+
+    def directions(self) -> list[DirectionRow]:
+        """All directions in scan order."""
+        rows = self._connection.execute("SELECT * FROM directions ORDER BY direction").fetchall()
+        return [
+            DirectionRow(
+                index=row[0],
+                id=row[1],
+                content_hash=row[2],
+                hookpoint=Hookpoint(row[3], row[4], row[5]),
+                rank=row[6],
+                kind=row[7],
+                sigma=row[8],
+                energy=row[9],
+                residual=row[10],
+                promoted=tuple((item["token"], item["logit"]) for item in row[11]),
+                suppressed=tuple((item["token"], item["logit"]) for item in row[12]),
+            )
+            for row in rows
+        ]
+
+    def spectra(self) -> list[Spectrum]:
+        """Singular values of every matrix, by layer and writer."""
+        rows = self._connection.execute(
+            "SELECT layer, writer, module, d_model, d_in, sigmas, frobenius, stable_rank "
+            "FROM spectra ORDER BY layer, writer DESC"
+        ).fetchall()
+        return [
+            Spectrum(
+                hookpoint=Hookpoint(row[0], row[1], row[2]),
+                shape=(row[3], row[4]),
+                sigmas=np.asarray(row[5], dtype=np.float32),
+                frobenius=row[6],
+                stable_rank=float("nan") if row[7] is None else row[7],
+            )
+            for row in rows
+        ]
+
+    def examples(
+        self, direction: str, *, pole: Pole | None = None, role: str | None = None
+    ) -> list[Example]:
+        """Examples of one direction, by pole, role and place; ``role="any"`` takes each document
+        once, by its most extreme content role. Without ``role``: every role's own list.
+        """
+        where = ["id = ?"]
+        values: list[Any] = [direction]
+        if pole is not None:
+            where.append("pole = ?")
+            values.append(POLES.index(pole))
+        place = "place"
+        if role == ANY_ROLE:
+            where.append("any_place IS NOT NULL")
+            place = "any_place"
+        elif role is not None:
+            where.append("role = ?")
+            values.append(ROLES.index(role))
+        order = f"pole, {place}" if role == ANY_ROLE else f"pole, role, {place}"
+        rows = self._connection.execute(
+            f"SELECT role, pole, {place}, value, doc_id, source, start, peak, duplicates, text, "
+            "token_ends, activations, roles FROM examples JOIN directions USING (direction) "
+            f"WHERE {' AND '.join(where)} ORDER BY {order}",
+            values,
+        ).fetchall()
+        return [
+            Example(
+                direction=direction,
+                role=ROLES[row[0]],
+                pole=POLES[row[1]],
+                place=row[2],
+                value=row[3],
+                peak=row[7],
+                duplicates=row[8],
+                window=_window(row[4], row[5], row[6], row[9], row[10]),
+                activations=np.asarray(row[11], dtype=np.int16),
+                roles=np.asarray(row[12], dtype=np.uint8),
+            )
+            for row in rows
+        ]
+
+    def example_sources(self) -> Iterator[tuple[str, Pole, str, list[str]]]:
+        """(direction, pole, role, sources of its examples by place) for every list kept.
+
+        Roles are those of the run and ``any``. One query, for statistics over the whole run.
+        """
+        rows = self._connection.execute(
+            "SELECT id, pole, role, list(source ORDER BY place) FROM examples "
+            "JOIN directions USING (direction) GROUP BY id, direction, pole, role "
+            "UNION ALL SELECT id, pole, 255, list(source ORDER BY any_place) FROM examples "
+            "JOIN directions USING (direction) WHERE any_place IS NOT NULL "
+            "GROUP BY id, direction, pole ORDER BY 1, 2, 3"
+        ).fetchall()
+        for direction, pole, role, sources in rows:
+            yield (
+                direction,
+                POLES[pole],
+                ANY_ROLE if role == 255 else ROLES[role],
+                sources,
+            )
+
+    def histograms(self, direction: str) -> list[Histogram]:
+        """One histogram per role that had tokens."""
+        rows = self._connection.execute(
+            "SELECT role, counts FROM histograms JOIN directions USING (direction) "
+            "WHERE id = ? ORDER BY role",
+            [direction],
+        ).fetchall()
+        return [
+            Histogram(direction, ROLES[role], np.asarray(counts, dtype=np.int64))
+            for role, counts in rows
+        ]
+
+    def ranges(self) -> list[Range]:
+        """Extent of every direction over every role that had tokens, in scan order."""
+        rows = self._connection.execute(
+            "SELECT id, role, n, minimum, maximum, mean, std FROM ranges "
+            "JOIN directions USING (direction) ORDER BY direction, role"
+        ).fetchall()
+        return [Range(row[0], ROLES[row[1]], *row[2:]) for row in rows]
+
+    def reservoir(self) -> list[Window]:
+        """Windows of random documents, the contrast for labels."""
+        rows = self._connection.execute(
+            "SELECT doc_id, source, start, text, token_ends FROM reservoir ORDER BY place"
+        ).fetchall()
+        return [_window(*row) for row in rows]
+
+    def counts(self) -> list[Count]:
+        """Documents, tokens, exclusions and dropped rows; see COUNTS_SCHEMA."""
+        rows = self._connection.execute(
+            "SELECT what, name, layer, n FROM counts ORDER BY what, name, layer"
+        ).fetchall()
+        return [Count(*row) for row in rows]
+
+    def replace_labels(
+        self, results: Iterable[Label | LabelFailure], *, fingerprint: str = ""
+    ) -> None:
+        """Puts these labels and failures in place of all there were, in one transaction.
+
+        ``fingerprint`` names what they depend on; it is kept as ``label_fingerprint`` in the meta.
+        """
+        index = {row.id: row.index for row in self.directions()}
+        labels: list[tuple[Any, ...]] = []
+        failures: list[tuple[Any, ...]] = []
+        for result in results:
+            key = (index[result.direction], POLES.index(result.pole), result.labeler)
+            usage = (result.prompt_tokens, result.completion_tokens)
+            if isinstance(result, Label):
+                named = (*key, result.text, result.explanation, list(result.keywords))
+                judged = (result.kind, result.confidence, result.prompt_hash)
+                labels.append((*named, *judged, list(result.example_docs), *usage))
+            else:
+                failures.append((*key, result.reason, result.detail, result.prompt_hash, *usage))
+        try:
+            self._connection.execute("BEGIN")
+            for table, rows in (("labels", labels), ("label_failures", failures)):
+                self._connection.execute(f"DELETE FROM {table}")
+                insert_rows(self._connection, table, sorted(rows, key=lambda row: row[:3]))
+            self._connection.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('label_fingerprint', ?)",
+                [json.dumps(fingerprint)],
+            )
+            self._connection.execute("COMMIT")
+            self._connection.execute("CHECKPOINT")
+        except duckdb.Error as error:
+            if is_disk_full(error):
+                raise DiskFullError(f"{self.path}: no space left for the labels") from error
+            raise StoreError(f"{self.path}: labels could not be written: {error}") from error
+
+    def labels(self) -> list[Label]:
+        """Every label, by direction and pole."""
+        rows = self._connection.execute(
+            "SELECT id, pole, labeler, text, explanation, keywords, labels.kind, confidence, "
+            "prompt_hash, example_docs, prompt_tokens, completion_tokens FROM labels "
+            "JOIN directions USING (direction) ORDER BY direction, pole, labeler"
+        ).fetchall()
+        return [
+            Label(
+                direction=row[0],
+                pole=POLES[row[1]],
+                labeler=row[2],
+                text=row[3],
+                explanation=row[4],
+                keywords=tuple(row[5]),
+                kind=row[6],
+                confidence=row[7],
+                prompt_hash=row[8],
+                example_docs=tuple(row[9]),
+                prompt_tokens=row[10],
+                completion_tokens=row[11],
+            )
+            for row in rows
+        ]
+
+    def label_failures(self) -> list[LabelFailure]:
+        """Every pole that could not be labelled, and why."""
+        rows = self._connection.execute(
+            "SELECT id, pole, labeler, reason, detail, prompt_hash, prompt_tokens, "
+            "completion_tokens FROM label_failures JOIN directions USING (direction) "
+            "ORDER BY direction, pole, labeler"
+        ).fetchall()
+        return [LabelFailure(row[0], POLES[row[1]], *row[2:]) for row in rows]
+
+    def dump(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Every table as sorted rows, to compare two databases value by value."""
+        tables = self._connection.execute(
+            "SELECT table_name FROM information_schema.tables ORDER BY table_name"
+        ).fetchall()
+        return {
+            name: self._connection.execute(f"SELECT * FROM {name} ORDER BY ALL").fetchall()
+            for (name,) in tables
+        }
+
+
+def _window(doc_id: int, source: str, start: int, text: str, token_ends: Sequence[int]) -> Window:
+    return Window(doc_id, source, start, text, np.asarray(token_ends, dtype=np.uint32))

@@ -1,0 +1,82 @@
+"""The tables of ``run.duckdb`` and how a connection to it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+#: Raised when tables change; an older file is refused with the advice to merge again.
+SCHEMA_VERSION = 1
+
+SCHEMA = """
+CREATE TABLE meta (key VARCHAR PRIMARY KEY, value VARCHAR NOT NULL);
+CREATE TABLE directions (
+    direction INTEGER PRIMARY KEY, id VARCHAR NOT NULL UNIQUE, content_hash VARCHAR NOT NULL,
+    layer INTEGER NOT NULL, writer VARCHAR NOT NULL, module VARCHAR NOT NULL,
+    rank INTEGER NOT NULL, kind VARCHAR NOT NULL, sigma DOUBLE, energy DOUBLE, residual DOUBLE,
+    promoted STRUCT(token VARCHAR, logit FLOAT)[], suppressed STRUCT(token VARCHAR, logit FLOAT)[]);
+CREATE TABLE spectra (
+    layer INTEGER NOT NULL, writer VARCHAR NOT NULL, module VARCHAR NOT NULL,
+    d_model INTEGER NOT NULL, d_in INTEGER NOT NULL, frobenius DOUBLE NOT NULL,
+    stable_rank DOUBLE, sigmas FLOAT[] NOT NULL);
+CREATE TABLE examples (
+    direction INTEGER NOT NULL, role UTINYINT NOT NULL, pole UTINYINT NOT NULL,
+    place INTEGER NOT NULL, any_place INTEGER, value FLOAT NOT NULL, doc_id BIGINT NOT NULL,
+    source VARCHAR NOT NULL, start INTEGER NOT NULL, peak INTEGER NOT NULL,
+    duplicates INTEGER NOT NULL, text VARCHAR NOT NULL, token_ends UINTEGER[] NOT NULL,
+    activations SMALLINT[] NOT NULL, roles UTINYINT[] NOT NULL);
+CREATE TABLE histograms (
+    direction INTEGER NOT NULL, role UTINYINT NOT NULL, counts BIGINT[] NOT NULL);
+CREATE TABLE ranges (
+    direction INTEGER NOT NULL, role UTINYINT NOT NULL, n BIGINT NOT NULL,
+    minimum FLOAT NOT NULL, maximum FLOAT NOT NULL, mean DOUBLE NOT NULL, std DOUBLE NOT NULL);
+CREATE TABLE reservoir (
+    place INTEGER NOT NULL, doc_id BIGINT NOT NULL, source VARCHAR NOT NULL,
+    start INTEGER NOT NULL, text VARCHAR NOT NULL, token_ends UINTEGER[] NOT NULL,
+    roles UTINYINT[] NOT NULL);
+CREATE TABLE counts (
+    what VARCHAR NOT NULL, name VARCHAR NOT NULL, layer INTEGER, n BIGINT NOT NULL);
+CREATE TABLE labels (
+    direction INTEGER NOT NULL, pole UTINYINT NOT NULL, labeler VARCHAR NOT NULL, text VARCHAR,
+    explanation VARCHAR NOT NULL, keywords VARCHAR[] NOT NULL, kind VARCHAR NOT NULL,
+    confidence DOUBLE, prompt_hash VARCHAR NOT NULL, example_docs BIGINT[] NOT NULL,
+    prompt_tokens BIGINT NOT NULL, completion_tokens BIGINT NOT NULL,
+    PRIMARY KEY (direction, pole, labeler));
+CREATE TABLE label_failures (
+    direction INTEGER NOT NULL, pole UTINYINT NOT NULL, labeler VARCHAR NOT NULL,
+    reason VARCHAR NOT NULL, detail VARCHAR NOT NULL, prompt_hash VARCHAR NOT NULL,
+    prompt_tokens BIGINT NOT NULL, completion_tokens BIGINT NOT NULL,
+    PRIMARY KEY (direction, pole, labeler));
+"""
+
+
+def connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    """A connection that uses at most 1 GB of memory and spills beside the database."""
+    # Extensions are never fetched: everything needed is built in, and the network is not ours.
+    return duckdb.connect(
+        str(path),
+        read_only=read_only,
+        config={
+            "autoinstall_known_extensions": "false",
+            "memory_limit": "1GB",
+            "temp_directory": str(path.with_name(path.name + ".tmp")),
+        },
+    )
+
+
+def remove(path: Path) -> None:
+    """Deletes a database and its write-ahead log, if they are there."""
+    for victim in (path, path.with_name(path.name + ".wal")):
+        victim.unlink(missing_ok=True)
+
+
+def insert_rows(
+    connection: duckdb.DuckDBPyConnection, table: str, rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Inserts tuples in the order of the table's columns."""
+    if rows:
+        marks = ", ".join("?" * len(rows[0]))
+        connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)

@@ -1,0 +1,198 @@
+"""Rows of every source are either documents or counted faults."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from builder.activations import corpus
+from builder.activations.corpus import (
+    CorpusTally,
+    Document,
+    corpus_stamp,
+    read_documents,
+    read_slice,
+    write_slice,
+)
+from builder.config import CorpusSettings, Source
+from builder.errors import CorpusError
+
+CHAT = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}
+TEXT = {"text": "a plain text", "source": "elsewhere"}
+
+
+def settings(*paths: Path, **changes: Any) -> CorpusSettings:
+    sources = tuple(Source(path=str(path)) for path in paths)
+    return CorpusSettings(sources=sources, **changes)
+
+
+def write_lines(path: Path, rows: list[Any]) -> Path:
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    data = ("\n".join(lines) + "\n").encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def read(chosen: CorpusSettings) -> tuple[list[Document], CorpusTally]:
+    tally = CorpusTally()
+    return list(read_documents(chosen, tally)), tally
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.parquet"])
+def test_every_kind_of_file_gives_the_same_documents(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name.endswith("parquet"):
+        table = pa.table(
+            {
+                "messages": [CHAT["messages"], None],
+                "text": [None, TEXT["text"]],
+                "source": ["chats", TEXT["source"]],
+            }
+        )
+        pq.write_table(table, path)
+    else:
+        write_lines(path, [{**CHAT, "source": "chats"}, TEXT])
+    documents, _ = read(settings(path))
+    assert documents == [
+        Document(0, "chats", messages=(("user", "hi"), ("assistant", "yo"))),
+        Document(1, "elsewhere", text="a plain text"),
+    ]
+
+
+def test_sharegpt_rows_are_conversations(tmp_path: Path) -> None:
+    row = {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yo"}]}
+    documents, _ = read(settings(write_lines(tmp_path / "a.jsonl", [row])))
+    assert documents[0].messages == (("user", "hi"), ("assistant", "yo"))
+
+
+def test_a_datasets_folder_is_read_by_name(tmp_path: Path) -> None:
+    place = tmp_path / "named_set"
+    place.mkdir()
+    write_lines(place / "train.jsonl", [CHAT, CHAT])
+    chosen = CorpusSettings(sources=(Source(dataset=str(place), name="named"),))
+    documents, _ = read(chosen)
+    assert [d.source for d in documents] == ["named", "named"]
+    assert documents[0].messages == (("user", "hi"), ("assistant", "yo"))
+
+
+def test_a_dataset_that_cannot_be_had_is_one_message() -> None:
+    chosen = CorpusSettings(sources=(Source(dataset="no-such/dataset-anywhere"),))
+    with pytest.raises(CorpusError, match="no-such/dataset-anywhere"):
+        read(chosen)
+
+
+BAD_ROWS = [
+    ("{not json", "not valid JSON"),
+    ("[1, 2]", "not a JSON object"),
+    ({"title": "no text"}, "neither text nor messages"),
+    ({"text": "   "}, "empty text"),
+    ({"messages": []}, "empty conversation"),
+    ({"messages": ["hi"]}, "a message that is not an object"),
+    ({"messages": [{"role": "wizard", "content": "hi"}]}, "a message with an unknown role"),
+    ({"messages": [{"role": "user", "content": 3}]}, "a message whose content is not text"),
+]
+
+
+@pytest.mark.parametrize(("row", "reason"), BAD_ROWS)
+def test_a_bad_row_is_skipped_and_counted_with_its_reason(
+    tmp_path: Path, row: Any, reason: str
+) -> None:
+    path = write_lines(tmp_path / "a.jsonl", [TEXT, row, *[TEXT] * 200])
+    documents, tally = read(settings(path))
+    assert len(documents) == 201
+    assert documents[1].doc_id == 2
+    assert dict(tally.dropped) == {reason: 1}
+
+
+def test_more_than_one_percent_of_bad_rows_is_refused_with_the_first_places(
+    tmp_path: Path,
+) -> None:
+    path = write_lines(tmp_path / "a.jsonl", [*["{broken"] * 3, *[TEXT] * 200])
+    with pytest.raises(CorpusError, match=r"3 of 203 rows.*a\.jsonl line 1: not valid JSON"):
+        read(settings(path))
+    documents, _ = read(settings(path, max_bad_share=0.05))
+    assert len(documents) == 200
+
+
+@pytest.mark.parametrize("rows", [[], ["", "  "]])
+def test_an_empty_corpus_is_refused(tmp_path: Path, rows: list[str]) -> None:
+    with pytest.raises(CorpusError, match="empty"):
+        read(settings(write_lines(tmp_path / "a.jsonl", list(rows))))
+
+
+def test_missing_unknown_and_damaged_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"nothing\.jsonl: no such corpus file"):
+        corpus_stamp(settings(tmp_path / "nothing.jsonl"))
+    unknown = tmp_path / "a.docx"
+    unknown.write_text("x")
+    with pytest.raises(CorpusError, match="unknown kind of file"):
+        corpus_stamp(settings(unknown))
+    damaged = tmp_path / "b.jsonl.gz"
+    damaged.write_bytes(gzip.compress(b'{"text": "x"}\n' * 1000)[:-20])
+    with pytest.raises(CorpusError, match=r"b\.jsonl\.gz: cannot be read"):
+        read(settings(damaged))
+    not_parquet = tmp_path / "c.parquet"
+    not_parquet.write_bytes(b"PAR1 but no more")
+    with pytest.raises(CorpusError, match=r"c\.parquet: cannot be read"):
+        read(settings(not_parquet))
+
+
+def test_folders_and_patterns_name_their_files_in_order(tmp_path: Path) -> None:
+    for name in ("b", "a", "c"):
+        write_lines(tmp_path / f"{name}.jsonl", [{"text": name}])
+    (tmp_path / "notes.md").write_text("not data")
+    for place in (tmp_path, tmp_path / "*.jsonl"):
+        documents, _ = read(settings(place))
+        assert [d.text for d in documents] == ["a", "b", "c"]
+
+
+def test_limits_hold_over_sources_and_in_each(tmp_path: Path) -> None:
+    one = write_lines(tmp_path / "a.jsonl", [TEXT] * 5)
+    two = write_lines(tmp_path / "b.jsonl", [TEXT] * 5)
+    assert len(read(settings(one, two, max_documents=7))[0]) == 7
+    capped = CorpusSettings(
+        sources=(Source(path=str(one), max_rows=2), Source(path=str(two), max_rows=3))
+    )
+    assert [d.doc_id for d in read(capped)[0]] == [0, 1, 2, 3, 4]
+
+
+def test_lone_surrogates_are_replaced_and_noted(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "half \\ud83d of a pair"}\n')
+    documents, tally = read(settings(path))
+    assert documents[0].text == "half \ufffd of a pair"
+    assert tally.noted["lone surrogates replaced"] == 1
+
+
+def test_a_line_too_long_to_hold_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus, "MAX_LINE_BYTES", 1 << 20)
+    rows = [{"text": "x" * (3 << 20)}, *[TEXT] * 150]
+    documents, tally = read(settings(write_lines(tmp_path / "a.jsonl", rows)))
+    assert len(documents) == 150
+    assert dict(tally.dropped) == {"line longer than 1 MiB": 1}
+
+
+def test_the_stamp_follows_files_and_settings(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "a.jsonl", [TEXT])
+    before = corpus_stamp(settings(path))
+    assert corpus_stamp(settings(path)) == before
+    assert corpus_stamp(settings(path, max_documents=1)) != before
+    write_lines(path, [TEXT, TEXT])
+    assert corpus_stamp(settings(path)) != before
+
+
+def test_slices_give_back_their_documents(tmp_path: Path) -> None:
+    documents = [
+        Document(3, "s", messages=(("user", "ä🙂\n"), ("assistant", ""))),
+        Document(9, "t", text="\u202e plain"),
+    ]
+    write_slice(tmp_path / "s.parquet", documents)
+    assert read_slice(tmp_path / "s.parquet") == documents
