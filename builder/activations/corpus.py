@@ -69,15 +69,17 @@ class CorpusTally:
 
 
 def corpus_stamp(settings: CorpusSettings) -> str:
-    """A digest of the settings and of every local file's name, size and time of change.
+    """A digest of the settings and of every local file's name and bytes.
 
     Raises CorpusError when a path is missing, matches nothing or is of an unknown kind.
     """
     digest = hashlib.blake2b(settings.model_dump_json().encode(), digest_size=16)
     for source in settings.sources:
         for path in source_files(source) if source.path else ():
-            status = path.stat()
-            digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+            digest.update(f"{path.name}\0".encode())
+            with path.open("rb") as stream:
+                while block := stream.read(1 << 22):
+                    digest.update(block)
     return digest.hexdigest()
 
 

@@ -70,6 +70,9 @@ def _load_checkpoint(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     # transformers takes seconds to import; nothing but loading needs it.
     import transformers
 
+    # Loading from a local folder is quick, its bar and its remarks on the dropped head are noise.
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
     backbone = transformers.AutoModel.from_pretrained(
         folder, dtype=dtype, trust_remote_code=False, local_files_only=True
     )
@@ -80,6 +83,7 @@ def _load_adapter(base: Path, adapter: Path, dtype: torch.dtype) -> tuple[Any, A
     import peft
     import transformers
 
+    transformers.utils.logging.disable_progress_bar()
     whole = transformers.AutoModelForCausalLM.from_pretrained(
         base, dtype=dtype, trust_remote_code=False, local_files_only=True
     )

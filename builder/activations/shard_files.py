@@ -7,7 +7,10 @@ them. Neither torch nor duckdb is needed to read this module.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from builder.records import HISTOGRAM_BINS
 
@@ -79,3 +82,10 @@ COUNTS_SCHEMA = pa.schema(
         ("n", pa.int64()),
     ]
 )
+
+
+def read_counts(shard: Path) -> list[tuple[str, str, int]]:
+    """(what, name, n) of a finished shard; see COUNTS_SCHEMA."""
+    table = pq.read_table(shard / "counts.parquet", schema=COUNTS_SCHEMA)
+    columns = (table[name].to_pylist() for name in ("what", "name", "n"))
+    return list(zip(*columns, strict=True))

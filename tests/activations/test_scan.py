@@ -43,7 +43,9 @@ def scan_to_database(
         write_shard(scanner.scan([documents[i] for i in cuts[number]]), place, settings)
         folders.append(place)
     path = folder / "run.duckdb"
-    write_database(path, directions, folders, top=settings.top, reservoir=settings.reservoir, meta={})
+    write_database(
+        path, directions, folders, top=settings.top, reservoir=settings.reservoir, meta={}
+    )
     return RunStore(path)
 
 
@@ -182,7 +184,9 @@ def test_shards_of_the_same_documents_merge_to_equal_databases_in_any_order(
 def test_equal_texts_are_listed_once_and_counted(tmp_path: Path) -> None:
     documents = micro.documents(30)
     copies = [
-        Document(100 + i, documents[i % 10].source, documents[i % 10].messages, documents[i % 10].text)
+        Document(
+            100 + i, documents[i % 10].source, documents[i % 10].messages, documents[i % 10].text
+        )
         for i in range(20)
     ]
     with (

@@ -1,0 +1,244 @@
+"""The command line: parse, settings, pipeline, print.
+
+stdout carries results, stderr progress and errors. Exit codes: 0 done, 1 the work failed, 2 the
+request was wrong. Heavy libraries are imported by the command that needs them, so that ``--help``
+answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from builder import __version__
+from builder.errors import ConfigError, WeightAtlasError
+
+if TYPE_CHECKING:
+    from builder.run_folder import Run
+
+_ABOUT = "An atlas of what a fine-tune wrote into the weights of a language model."
+_EPILOG = """\
+examples:
+  weightatlas demo                               three small models, from weights to a site
+  weightatlas build recipes/qwen2.5-7b-instruct.toml
+  weightatlas build my.toml --set scan.top=10 --set 'corpus.max_documents=5000'
+  weightatlas label runs/mine --set label.labeler=openai --set label.model=my-model
+  weightatlas render runs/one runs/two --out site
+
+A command that is stopped, or killed, goes on where it was when it is given again.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code of a command line."""
+    options = _parser().parse_args(arguments)
+    # Model loading is ours to report; hub downloads keep their own progress bars.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except WeightAtlasError as error:
+        print(f"weightatlas: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nweightatlas: stopped; give the same command again to go on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="weightatlas",
+        description=_ABOUT,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"weightatlas {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], about: str) -> Any:
+        sub = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
+        sub.set_defaults(command=command)
+        return sub
+
+    for name, command, about in (
+        ("build", _build, "every stage in order, from weights to site"),
+        ("directions", _directions, "take the directions from the weights"),
+        ("scan", _scan, "find the texts that excite each direction most and least"),
+        ("label", _label, "name both poles of every direction"),
+    ):
+        sub = add(name, command, about)
+        sub.add_argument("place", type=Path, metavar="RECIPE", help="a recipe or a run folder")
+        sub.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="change a setting, such as scan.top=10; may be repeated",
+        )
+
+    sub = add("render", _render, "render the site of one or more run folders")
+    sub.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
+    sub.add_argument("--out", default="site", help="folder of the site (default: site)")
+    sub.add_argument("--title", default=None, help="title of the site")
+
+    sub = add("preview", _preview, "serve a built site on this machine")
+    sub.add_argument("site", type=Path, nargs="?", default=Path("site"), help="default: site")
+    sub.add_argument("--port", type=int, default=8000, help="default: 8000")
+
+    sub = add("status", _status, "say what is done in a run folder")
+    sub.add_argument("run", type=Path, metavar="RUN")
+    sub.add_argument("--json", action="store_true", help="machine-readable")
+
+    sub = add("organisms", _organisms, "train the small models with planted behaviours again")
+    sub.add_argument("--out", type=Path, default=Path("organisms"), help="default: organisms")
+    sub.add_argument("--family", action="append", default=[], help="only this family; repeatable")
+    sub.add_argument("--seed", type=int, default=1, help="seed of the fine-tunes (default: 1)")
+
+    sub = add(
+        "demo", _demo, "build the atlas of the three small models that come with this package"
+    )
+    sub.add_argument("--runs", default="runs", help="folder of the run folders (default: runs)")
+    sub.add_argument("--out", default="site", help="folder of the site (default: site)")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> Run:
+    from builder.run_folder import read_run
+
+    return read_run(options.place, tuple(options.set))
+
+
+def _build(options: argparse.Namespace) -> int:
+    from builder import pipeline
+
+    run = _run(options)
+    report = pipeline.build(run)
+    _print_status(pipeline.status(run.folder))
+    print(f"{report.pages} pages, {report.bytes / 2**20:.1f} MB")
+    print(f"open {report.home}")
+    return 0
+
+
+def _directions(options: argparse.Namespace) -> int:
+    from builder import pipeline
+
+    run = _run(options)
+    pipeline.preflight(run)
+    found = pipeline.make_directions(run)
+    for spectrum in found.spectra:
+        top = ", ".join(f"{sigma:.3g}" for sigma in spectrum.sigmas[:5])
+        print(f"{spectrum.hookpoint.key}  |dW| {spectrum.frobenius:.3g}  sigma {top}")
+    print(f"{len(found.directions)} directions in {run.directions_path}")
+    return 0
+
+
+def _scan(options: argparse.Namespace) -> int:
+    from builder import pipeline
+
+    run = _run(options)
+    pipeline.preflight(run)
+    print(f"examples, histograms and ranges in {pipeline.make_scan(run)}")
+    return 0
+
+
+def _label(options: argparse.Namespace) -> int:
+    from builder import pipeline
+
+    summary = pipeline.make_labels(_run(options))
+    print(
+        f"{summary['labelled']} poles labelled, {summary['no_pattern']} without a consistent "
+        f"pattern, {summary['failed']} failed"
+    )
+    return 0
+
+
+def _render(options: argparse.Namespace) -> int:
+    from builder import pipeline
+    from builder.config import SiteSettings
+    from builder.run_folder import read_run
+
+    first = read_run(options.runs[0]).settings.site
+    title = first.title if options.title is None else options.title
+    settings = SiteSettings(
+        out=options.out, title=title, examples=first.examples, context=first.context
+    )
+    report = pipeline.make_site(options.runs, settings)
+    for warning in report.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(f"{report.pages} pages, {report.bytes / 2**20:.1f} MB")
+    print(f"open {report.home}")
+    return 0
+
+
+def _preview(options: argparse.Namespace) -> int:
+    import functools
+    import http.server
+
+    if not (options.site / "index.html").is_file():
+        raise ConfigError(f"{options.site}: holds no site; run `weightatlas build` or `demo` first")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(options.site))
+    try:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", options.port), handler)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"port {options.port} cannot be used: {error}; try --port") from error
+    with server:
+        print(f"http://127.0.0.1:{server.server_port}/ (Ctrl-C stops)", flush=True)
+        server.serve_forever()
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from builder import pipeline
+
+    found = pipeline.status(options.run)
+    if options.json:
+        print(json.dumps(found, indent=1, sort_keys=True))
+    else:
+        _print_status(found)
+    return 0
+
+
+def _print_status(found: dict[str, Any]) -> None:
+    print(f"run {found['name']} in {found['folder']}")
+    if found["documents"] is not None:
+        print(f"  {found['documents']:,} documents, {found['shards_done']} of ", end="")
+        print(f"{found['shards']} shards scanned")
+    for reason, n in sorted(found["dropped"].items()):
+        print(f"  {n:,} rows skipped: {reason}")
+    for name, stage in found["stages"].items():
+        facts = ", ".join(
+            f"{value:,} {key.replace('_', ' ')}"
+            for key, value in stage.items()
+            if key not in ("fingerprint", "seconds", "peak_memory_mb")
+        )
+        print(f"  {name:<11}{stage['seconds']:>8.1f} s  {stage['peak_memory_mb']:>6,} MB  {facts}")
+
+
+def _organisms(options: argparse.Namespace) -> int:
+    from builder.organisms.train import make_organisms
+
+    make_organisms(options.out, families=tuple(options.family), seed=options.seed)
+    print(f"organisms in {options.out}")
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from builder.demo import run_demo
+
+    for line in run_demo(Path(options.runs), Path(options.out)):
+        print(line)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,420 @@
+"""In which order is the work done? One short function a stage, each resumable.
+
+Every stage checks by fingerprint whether its result is already there and does nothing if so.
+Results appear whole or not at all, so a run that was killed anywhere goes on when the same command
+is given again. What a stage took (seconds, peak memory) stands in ``stages/`` in the run folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from builder import __version__
+from builder.config import Settings, SiteSettings, load_settings
+from builder.errors import ConfigError, CorpusError, StoreError
+from builder.execute import Unit, disk_errors, read_json, run_units, write_json
+from builder.records import ANY_ROLE, POLES, DirectionSet, Label, LabelFailure, ModelRef
+from builder.run_folder import Run, claimed, digest_of, record_stage, stage_record, timed
+
+if TYPE_CHECKING:
+    from builder.pages.site import SiteReport
+
+_PACKAGES = ("torch", "transformers", "duckdb", "numpy", "tokenizers")
+#: Goes into every shard's fingerprint; raised when the scan computes something else.
+_SCAN_VERSION = 1
+
+
+def build(run: Run) -> SiteReport:
+    """The site of one run, after every stage in order; finished stages are skipped."""
+    preflight(run)
+    make_directions(run)
+    make_scan(run)
+    make_labels(run)
+    return make_site([run.folder], run.settings.site)
+
+
+def preflight(run: Run) -> None:
+    """Finds what can be known to be wrong before anything is computed or written."""
+    from builder.activations.corpus import source_files
+    from builder.weights.source import locate
+
+    settings = run.settings
+    for name, revision in (
+        (settings.model.tuned, settings.model.tuned_revision),
+        (settings.model.base, settings.model.base_revision),
+    ):
+        if name and (Path(name).exists() or name.count("/") != 1):
+            locate(name, revision)
+    for source in settings.corpus.sources:
+        if source.path:
+            source_files(source)
+
+
+def make_directions(run: Run) -> DirectionSet:
+    """The run's directions, from the weights or from the file of an earlier call."""
+    from builder.weights.directions import compute_directions, load_directions, save_directions
+
+    settings = run.settings
+    wanted = digest_of(
+        settings.model.model_dump(exclude={"title"}),
+        settings.directions.model_dump(),
+        [_model_stamp(name) for name in (settings.model.base, settings.model.tuned)],
+    )
+    stage = stage_record(run.folder, "directions")
+    if run.directions_path.is_file() and (stage or {}).get("fingerprint") == wanted:
+        return load_directions(run.directions_path)
+    with timed() as cost:
+        directions = compute_directions(settings.model, settings.directions)
+    with claimed(run), disk_errors(run.folder):
+        save_directions(run.directions_path, directions)
+        record_stage(
+            run.folder, "directions", wanted, cost, {"directions": len(directions.directions)}
+        )
+    return directions
+
+
+def make_scan(run: Run) -> Path:
+    """The run's database, with every example, histogram and count but no labels yet."""
+    directions = make_directions(run)
+    with claimed(run):
+        frozen = freeze_corpus(run)
+        units, digest = _plan(run, directions, frozen)
+        _scan_units(run, directions, units)
+        _merge(run, directions, units, digest, frozen)
+    return run.database_path
+
+
+def freeze_corpus(run: Run) -> dict[str, Any]:
+    """What the corpus holds, after freezing it as one slice per shard in the run folder."""
+    from builder.activations.corpus import (
+        CorpusTally,
+        Document,
+        corpus_stamp,
+        read_documents,
+        write_slice,
+    )
+
+    settings = run.settings
+    stamp = corpus_stamp(settings.corpus)
+    known = read_json(run.corpus_path / "corpus.json")
+    if known is not None:
+        if known["stamp"] != stamp:
+            raise CorpusError(
+                f"{run.folder}: the corpus files changed since this run began; use another run "
+                "name, or delete the folder to start anew"
+            )
+        return dict(known)
+    part = run.folder / "corpus.part"
+    shutil.rmtree(part, ignore_errors=True)
+    tally = CorpusTally()
+    slices: list[dict[str, Any]] = []
+    pending: list[Document] = []
+
+    def flush() -> None:
+        path = part / f"{len(slices):06d}.parquet"
+        write_slice(path, pending)
+        digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        slices.append({"name": path.name, "documents": len(pending), "digest": digest})
+        pending.clear()
+
+    try:
+        with disk_errors(run.folder), timed() as cost:
+            part.mkdir()
+            documents = read_documents(settings.corpus, tally)
+            for document in tqdm(documents, "corpus", unit=" documents", delay=1, disable=None):
+                pending.append(document)
+                if len(pending) == settings.scan.shard_documents:
+                    flush()
+            if pending:
+                flush()
+            frozen: dict[str, Any] = {
+                "stamp": stamp,
+                "documents": sum(tally.documents.values()),
+                "dropped": dict(tally.dropped),
+                "noted": {name: n for name, n in tally.noted.items() if n},
+                "slices": slices,
+            }
+            write_json(part / "corpus.json", frozen)
+            part.rename(run.corpus_path)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    record_stage(run.folder, "corpus", stamp, cost, {"documents": frozen["documents"]})
+    return frozen
+
+
+def make_labels(run: Run) -> dict[str, int]:
+    """How many poles have a label, show no pattern, or failed; labels stand in the database."""
+    from builder.labels.evidence import Background, Evidence
+    from builder.labels.explain import label_poles
+    from builder.labels.prompts import prompt_version
+    from builder.store import RunStore
+
+    settings = run.settings.label
+    with claimed(run):
+        with RunStore(run.database_path) as store:
+            meta = store.meta()
+            wanted = digest_of(
+                meta["scan_fingerprint"],
+                __version__,
+                prompt_version(),
+                settings.model_dump(exclude={"api_key_env", "concurrency", "timeout"}),
+            )
+            known, failed = store.labels(), store.label_failures()
+            # A pole that failed is tried again; replies that were had are in the cache.
+            final = all(failure.reason == "no_examples" for failure in failed)
+            if meta.get("label_fingerprint") == wanted and final:
+                return _label_summary(known, failed)
+            with timed() as cost:
+                background = Background.from_windows(store.reservoir())
+                rows = store.directions()
+
+                def evidences() -> Iterator[Evidence]:
+                    for row in rows:
+                        examples = store.examples(row.id, role=ANY_ROLE)
+                        for pole in POLES:
+                            lens = row.promoted if pole == "max" else row.suppressed
+                            yield Evidence(
+                                direction=row.id,
+                                pole=pole,
+                                examples=tuple(e for e in examples if e.pole == pole),
+                                contrast=tuple(e for e in examples if e.pole != pole),
+                                promoted=tuple(token for token, _ in lens),
+                            )
+
+                results = list(
+                    tqdm(
+                        label_poles(
+                            evidences(), background, settings, cache_dir=run.folder / "cache"
+                        ),
+                        "labels",
+                        total=2 * len(rows),
+                        unit=" poles",
+                        delay=1,
+                        disable=None,
+                    )
+                )
+        with RunStore(run.database_path, read_only=False) as store:
+            store.replace_labels(results, fingerprint=wanted)
+        labels = [item for item in results if isinstance(item, Label)]
+        failures = [item for item in results if isinstance(item, LabelFailure)]
+        summary = _label_summary(labels, failures)
+        record_stage(run.folder, "labels", wanted, cost, summary)
+    return summary
+
+
+def make_site(runs: Sequence[Path], settings: SiteSettings) -> SiteReport:
+    """A site rendered from these run folders; needs neither model nor network."""
+    from builder.pages.site import build_site
+
+    out = Path(settings.out)
+    with timed() as cost, disk_errors(out):
+        report = build_site(runs, out, settings)
+    for folder in runs:
+        facts = {"pages": report.pages, "bytes": report.bytes}
+        wanted = digest_of(settings.model_dump())
+        record_stage(folder, "site", wanted, cost, facts)
+    return report
+
+
+def status(folder: Path) -> dict[str, Any]:
+    """What is done in a run folder, from its files alone (the database is not opened)."""
+    if not (folder / "run.toml").is_file():
+        raise ConfigError(f"{folder}: is no run folder (it has no run.toml)")
+    run = Run(folder, load_settings(folder / "run.toml"))
+    frozen = read_json(run.corpus_path / "corpus.json") or {}
+    shards = folder / "shards"
+    finished = len([item for item in shards.glob("*") if item.suffix != ".part"])
+    names = ("directions", "corpus", "scan", "merge", "labels", "site")
+    return {
+        "name": run.settings.name,
+        "folder": str(folder),
+        "documents": frozen.get("documents"),
+        "dropped": frozen.get("dropped", {}),
+        "shards": len(frozen["slices"]) if frozen else None,
+        "shards_done": finished,
+        "database_bytes": _size(run.database_path),
+        "stages": {name: found for name in names if (found := stage_record(run.folder, name))},
+    }
+
+
+def _plan(run: Run, directions: DirectionSet, frozen: dict[str, Any]) -> tuple[list[Unit], str]:
+    """The scan's shards, and a digest of all they depend on."""
+    scan = run.settings.scan.model_dump(exclude={"batch_tokens", "device"})
+    scanned = hashlib.blake2b(digest_size=16)
+    for direction in directions.directions:
+        scanned.update(f"{direction.id}\0{direction.content_hash}\0".encode())
+        scanned.update(direction.vector.tobytes())
+    units = [
+        Unit(
+            number,
+            digest_of(_SCAN_VERSION, scan, scanned.hexdigest(), item["digest"])[:16],
+            item["documents"],
+        )
+        for number, item in enumerate(frozen["slices"])
+    ]
+    return units, digest_of([unit.name for unit in units])
+
+
+def _scan_units(run: Run, directions: DirectionSet, units: list[Unit]) -> None:
+    shards = run.folder / "shards"
+    if all((shards / unit.name).is_dir() for unit in units):
+        run_units(units, shards, _no_work)
+        return
+    from builder.activations.corpus import read_slice
+    from builder.activations.model import load_model
+    from builder.activations.scan import Scanner, write_shard
+
+    settings = run.settings
+    tokens = 0
+    with timed() as cost:
+        scanner = Scanner(load_model(settings.model, settings.scan), directions, settings.scan)
+        total = sum(unit.size for unit in units)
+        with tqdm(None, "scan", total=total, unit=" documents", delay=1, disable=None) as bar:
+
+            def on_batch(n_documents: int, n_tokens: int) -> None:
+                nonlocal tokens
+                tokens += n_tokens
+                bar.update(n_documents)
+                bar.set_postfix(tokens=f"{tokens:,}", refresh=False)
+
+            def work(unit: Unit, place: Path) -> None:
+                documents = read_slice(run.corpus_path / f"{unit.number:06d}.parquet")
+                write_shard(scanner.scan(documents, on_batch), place, settings.scan)
+
+            def on_done(unit: Unit, reused: bool) -> None:
+                if reused:
+                    bar.update(unit.size)
+
+            run_units(units, shards, work, on_done)
+    record_stage(
+        run.folder, "scan", digest_of([unit.name for unit in units]), cost, {"tokens": tokens}
+    )
+
+
+def _no_work(unit: Unit, _place: Path) -> None:
+    raise StoreError(f"shard {unit.name} vanished while the run was locked")
+
+
+def _merge(
+    run: Run, directions: DirectionSet, units: list[Unit], digest: str, frozen: dict[str, Any]
+) -> None:
+    from builder.store import RunStore, write_database
+
+    settings = run.settings
+    wanted = digest_of(digest, settings.scan.top, settings.scan.reservoir)
+    if run.database_path.is_file():
+        with RunStore(run.database_path) as store:
+            if store.meta().get("scan_fingerprint") == wanted:
+                return
+    _refuse_if_nothing_was_read(run, units)
+    with timed() as cost:
+        write_database(
+            run.database_path,
+            directions,
+            [run.folder / "shards" / unit.name for unit in units],
+            top=settings.scan.top,
+            reservoir=settings.scan.reservoir,
+            meta={"scan_fingerprint": wanted, **_facts(run, directions, frozen)},
+            counts=[
+                *(("dropped", reason, n) for reason, n in frozen["dropped"].items()),
+                *(("noted", reason, n) for reason, n in frozen["noted"].items()),
+            ],
+        )
+    record_stage(run.folder, "merge", wanted, cost, {"bytes": _size(run.database_path)})
+
+
+def _refuse_if_nothing_was_read(run: Run, units: list[Unit]) -> None:
+    """Raises CorpusError when the model could be shown none of the documents, and says why."""
+    from builder.activations.shard_files import read_counts
+
+    reasons: Counter[str] = Counter()
+    for unit in units:
+        for what, name, n in read_counts(run.folder / "shards" / unit.name):
+            if what == "documents":
+                return
+            if what == "dropped":
+                reasons[name] += n
+    why = "; ".join(f"{n} documents: {reason}" for reason, n in reasons.most_common())
+    raise CorpusError(f"{run.folder}: no document of the corpus could be shown to the model; {why}")
+
+
+def _facts(run: Run, directions: DirectionSet, frozen: dict[str, Any]) -> dict[str, Any]:
+    """What the database says of itself. No clock times and no absolute paths: it is published."""
+    settings = run.settings
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {
+        "name": settings.name,
+        "title": settings.model.title or _public(settings.model.tuned),
+        "model": {
+            "kind": directions.tuned.kind,
+            "base": _model_fact(directions.base),
+            "tuned": _model_fact(directions.tuned),
+        },
+        "method": directions.method,
+        "d_model": directions.d_model,
+        "n_layers": directions.n_layers,
+        "facts": directions.facts,
+        "settings": _public_settings(settings),
+        "corpus": {
+            "fingerprint": digest_of([item["digest"] for item in frozen["slices"]]),
+            "documents": frozen["documents"],
+            "sources": [
+                {
+                    "name": source.name or _public(source.path or source.dataset),
+                    "licence": source.licence,
+                    "where": _public(source.path) if source.path else source.dataset,
+                }
+                for source in settings.corpus.sources
+            ],
+        },
+        "versions": {"weightatlas": __version__, **versions},
+    }
+
+
+def _model_fact(model: ModelRef | None) -> dict[str, str | None] | None:
+    return {"path": _public(model.path), "revision": model.revision} if model else None
+
+
+def _model_stamp(name: str) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of a local model's files; empty for a hub id."""
+    place = Path(name)
+    if not name or not place.is_dir():
+        return []
+    files = sorted(item for item in place.iterdir() if item.is_file())
+    return [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+
+
+def _public(path: str) -> str:
+    """A hub id as it is; of a path only its last two parts, which say nothing of the machine."""
+    place = Path(path)
+    return path if not place.is_absolute() else "/".join(place.parts[1:][-2:])
+
+
+def _public_settings(settings: Settings) -> dict[str, Any]:
+    values = settings.model_dump(mode="json", exclude={"runs": True, "site": {"out"}})
+    for key in ("base", "tuned"):
+        values["model"][key] = _public(values["model"][key])
+    for source in values["corpus"]["sources"]:
+        source["path"] = _public(source["path"])
+    # Neither changes a result, and both may differ between the parts of a resumed run.
+    for key in ("batch_tokens", "device"):
+        del values["scan"][key]
+    return values
+
+
+def _label_summary(labels: list[Label], failures: list[LabelFailure]) -> dict[str, int]:
+    named = sum(label.text is not None for label in labels)
+    return {"labelled": named, "no_pattern": len(labels) - named, "failed": len(failures)}
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
