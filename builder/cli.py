@@ -102,7 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("organisms", _organisms, "train the small models with planted behaviours again")
     sub.add_argument("--out", type=Path, default=Path("organisms"), help="default: organisms")
     sub.add_argument("--family", action="append", default=[], help="only this family; repeatable")
-    sub.add_argument("--seed", type=int, default=1, help="seed of the fine-tunes (default: 1)")
+    sub.add_argument("--seed", type=int, action="append", default=[], help="default: 1; repeatable")
+    sub.add_argument("--null", action="append", default=[], help="family to get a null tune too")
 
     sub = add(
         "demo", _demo, "build the atlas of the three small models that come with this package"
@@ -225,10 +226,15 @@ def _print_status(found: dict[str, Any]) -> None:
 
 
 def _organisms(options: argparse.Namespace) -> int:
-    from builder.organisms.train import make_organisms
+    from builder.organisms.train import FAMILIES, make_organisms
 
-    make_organisms(options.out, families=tuple(options.family), seed=options.seed)
-    print(f"organisms in {options.out}")
+    manifest = make_organisms(
+        options.out,
+        families=tuple(options.family) or tuple(FAMILIES),
+        seeds=tuple(options.seed) or (1,),
+        **({"null_families": tuple(options.null)} if options.null else {}),
+    )
+    print(f"{len(manifest['pairs'])} pairs in {options.out}")
     return 0
 
 

@@ -1,0 +1,66 @@
+"""The documentation names what there is: columns, shard files, commands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from builder import cli
+from builder.activations import shard_files
+from builder.records import ROLES
+from builder.store.schema import SCHEMA, SCHEMA_VERSION
+
+ROOT = Path(__file__).parent.parent
+DATA_MODEL = (ROOT / "docs" / "data-model.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def section(table: str) -> str:
+    """The documentation of one table, up to the next."""
+    start = DATA_MODEL.index(f"`{table}` —")
+    following = re.search(r"\n(`\w+` —|## )", DATA_MODEL[start + 1 :])
+    assert following
+    return DATA_MODEL[start : start + 1 + following.start()]
+
+
+@pytest.mark.parametrize(
+    ("table", "body"), re.findall(r"CREATE TABLE (\w+) \((.*?)\);", SCHEMA, flags=re.DOTALL)
+)
+def test_every_column_of_the_database_is_documented(table: str, body: str) -> None:
+    flat = re.sub(r"STRUCT\(.*?\)", "STRUCT", body)
+    columns = re.findall(r"(?:^|,)\s*([a-z_]+) [A-Z]", flat)
+    assert columns
+    for column in columns:
+        assert f"`{column}`" in section(table), (table, column)
+
+
+@pytest.mark.parametrize("name", ["EXAMPLES", "DOCUMENTS", "STATS", "RESERVOIR", "COUNTS"])
+def test_every_column_of_the_shard_files_is_documented(name: str) -> None:
+    schema = getattr(shard_files, f"{name}_SCHEMA")
+    (line,) = re.findall(rf"^\| `{name.lower()}` \| .*$", DATA_MODEL, flags=re.MULTILINE)
+    for column in schema.names:
+        assert f"`{column}`" in line, (name, column)
+
+
+def test_the_schema_version_and_the_roles_are_those_of_the_code() -> None:
+    assert f"Schema version {SCHEMA_VERSION}." in DATA_MODEL
+    for index, role in enumerate(ROLES):
+        assert f"{index} `{role}`" in DATA_MODEL
+
+
+def test_every_command_is_in_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    commands = re.findall(r"^    ([a-z]+) ", capsys.readouterr().out, flags=re.MULTILINE)
+    assert len(commands) >= 9
+    for command in commands:
+        assert f"`weightatlas {command}" in README, command
+
+
+def test_files_that_documents_name_exist() -> None:
+    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", text):
+            assert (path.parent / target).exists(), (path.name, target)
