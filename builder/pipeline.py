@@ -154,23 +154,17 @@ def freeze_corpus(run: Run) -> dict[str, Any]:
 def make_labels(run: Run) -> dict[str, int]:
     """How many poles have a label, show no pattern, or failed; labels stand in the database."""
     from builder.labels.evidence import Background, Evidence
-    from builder.labels.explain import label_poles
-    from builder.labels.prompts import prompt_version
+    from builder.labels.explain import MOMENTARY_REASONS, label_fingerprint, label_poles
     from builder.store import RunStore
 
     settings = run.settings.label
     with claimed(run):
         with RunStore(run.database_path) as store:
             meta = store.meta()
-            wanted = digest_of(
-                meta["scan_fingerprint"],
-                __version__,
-                prompt_version(),
-                settings.model_dump(exclude={"api_key_env", "concurrency", "timeout"}),
-            )
+            wanted = digest_of(meta["scan_fingerprint"], __version__, label_fingerprint(settings))
             known, failed = store.labels(), store.label_failures()
-            # A pole that failed is tried again; replies that were had are in the cache.
-            final = all(failure.reason == "no_examples" for failure in failed)
+            # What failed for a momentary reason is tried again; replies that were had are cached.
+            final = all(failure.reason not in MOMENTARY_REASONS for failure in failed)
             if meta.get("label_fingerprint") == wanted and final:
                 return _label_summary(known, failed)
             with timed() as cost:

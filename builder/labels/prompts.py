@@ -1,0 +1,257 @@
+"""What does the explainer see? A prompt from templates, with hostile text fenced in.
+
+Corpus text cannot leave its block, for three reasons. It is put on one line that begins with
+``text: ``, while a block ends with a line of its own. ``[[``, which begins such a line, is broken
+up inside text. And the line carries a code, a hash of everything shown, that nobody who wrote a
+text can know. Marks, escapes and lengths are described in the system prompt itself.
+
+The prompt says nothing of layer, rank or name of the direction, so that it is the same wherever the
+same texts are shown, and neither the model nor the cache learns where it stands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+
+from builder.assets import asset_dir
+from builder.errors import SiteError
+from builder.labels.evidence import Background, Evidence
+from builder.labels.visible import visible
+from builder.records import Example, Window
+
+SYSTEM_TEMPLATE, USER_TEMPLATE = "explain.system.j2", "explain.user.j2"
+NO_PATTERN = "no consistent pattern"
+KINDS = ("topic", "format", "language", "style", "behaviour", "trigger-like", "artefact")
+MAX_LABEL_WORDS = 10
+
+#: Characters of one text, of one token in a list, and tokens in a list.
+MAX_TEXT, MAX_TOKEN, MAX_TOKENS = 700, 40, 8
+MAX_PROMOTED = 12
+#: Activations are shown as integers from 0 to this.
+LEVELS = 10
+#: Tokens with at least this share of their example's peak are marked.
+MARKED = 0.6
+OPEN, CLOSE, CUT = "«", "»", "…"
+
+_ESCAPES = str.maketrans({OPEN: "\\u{ab}", CLOSE: "\\u{bb}"})
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The two messages for one pole; ``hash`` (32 hex digits) stands for them and the templates.
+
+    ``nonce`` is the code of the blocks; ``example_docs`` are the documents shown as examples.
+    """
+
+    system: str
+    user: str
+    hash: str
+    nonce: str
+    example_docs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One example as the prompt shows it: escaped text on one line, and its strongest tokens."""
+
+    text: str
+    activations: str = ""
+
+
+@cache
+def _templates() -> tuple[jinja2.Template, jinja2.Template, str]:
+    """System template, user template, and the version: a hash of their sources."""
+    folder = asset_dir() / "templates" / "prompts"
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # Prompts are no markup; what goes into them is escaped by `escape`.
+        autoescape=False,  # noqa: S701
+    )
+    try:
+        sources = [
+            (folder / name).read_text(encoding="utf-8") for name in (SYSTEM_TEMPLATE, USER_TEMPLATE)
+        ]
+        system, user = (environment.from_string(source) for source in sources)
+    except (OSError, jinja2.TemplateError) as error:
+        raise SiteError(f"{folder}: the prompt templates cannot be read: {error}") from error
+    return system, user, _digest(*sources)[:12]
+
+
+def prompt_version() -> str:
+    """Twelve hex digits that change with any change of the prompt templates."""
+    return _templates()[2]
+
+
+def render_prompt(
+    evidence: Evidence, background: Background, *, examples: int, contrast: int
+) -> Prompt:
+    """The explainer prompt for one pole; deterministic.
+
+    ``examples`` are taken evenly over the ranks, the most extreme first, so that others remain to
+    test the label on. Half of ``contrast`` come from the other pole and half from random documents,
+    picked by a hash of the examples; documents among the examples are left out.
+    """
+    system, user, version = _templates()
+    chosen = spread(evidence.examples, examples)
+    top = max((int(_strength(example)[example.peak]) for example in chosen), default=0)
+    shown = [show_example(example, top) for example in chosen]
+    against = _contrast(evidence, background, contrast, seed=_digest(*(s.text for s in shown)))
+    promoted = ", ".join(quoted(token) for token in evidence.promoted[:MAX_PROMOTED])
+    everything = [promoted, *(part for item in (*shown, *against) for part in _parts(item))]
+    nonce = _nonce([version, *everything])
+    values = {
+        "nonce": nonce,
+        "examples": shown,
+        "contrast": against,
+        "promoted": promoted,
+        "kinds": KINDS,
+        "max_words": MAX_LABEL_WORDS,
+        "no_pattern": NO_PATTERN,
+    }
+    messages = system.render(values), user.render(values)
+    return Prompt(
+        system=messages[0],
+        user=messages[1],
+        hash=_digest(version, *messages)[:32],
+        nonce=nonce,
+        example_docs=tuple(example.window.doc_id for example in chosen),
+    )
+
+
+def spread(examples: Sequence[Example], wanted: int) -> list[Example]:
+    """At most ``wanted`` of the examples, evenly over their order, the first included."""
+    n = len(examples)
+    if n <= wanted:
+        return list(examples)
+    return [examples[place * n // wanted] for place in range(wanted)]
+
+
+def show_example(example: Example, top: int) -> Shown:
+    """An example with its strongest tokens marked and listed; ``top`` is level 10 (int16)."""
+    pieces = _tokens(example.window)
+    strength = _strength(example)
+    marked = strength >= max(1.0, MARKED * int(strength[example.peak]))
+    marked[example.peak] = True
+    first, last = _around(pieces, example.peak, MAX_TEXT)
+    text = _marked(pieces[first:last], marked[first:last].tolist())
+    if first:
+        text = f"{CUT} {text}"
+    if last < len(pieces):
+        text = f"{text} {CUT}"
+    if not top:
+        return Shown(text)
+    order = sorted(range(first, last), key=lambda token: (-int(strength[token]), token))
+    levels = [
+        f"{quoted(pieces[token], escaped=True)} {round(LEVELS * min(1.0, strength[token] / top))}"
+        for token in order[:MAX_TOKENS]
+        if marked[token] and pieces[token]
+    ]
+    return Shown(text, ", ".join(levels))
+
+
+def _strength(example: Example) -> npt.NDArray[np.int64]:
+    """Activation of each token towards the pole, 0 where it points the other way."""
+    sign = 1 if example.pole == "max" else -1
+    return np.maximum(example.activations.astype(np.int64) * sign, 0)
+
+
+def show_window(window: Window) -> Shown:
+    """A text without activations, cut at its end."""
+    text = escape(window.text[: MAX_TEXT + 1])
+    return Shown(text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + CUT)
+
+
+def escape(text: str) -> str:
+    """The text on one line, hidden characters visible, without our marks or block delimiters."""
+    return visible(text).translate(_ESCAPES).replace("[[", "[\\u{5b}")
+
+
+def quoted(token: str, *, escaped: bool = False) -> str:
+    """A token in quotation marks, escaped unless it is already, and cut when long."""
+    text = token if escaped else escape(token[:MAX_TOKEN])
+    text = text if len(text) <= MAX_TOKEN else text[: MAX_TOKEN - 1] + CUT
+    inner = text.replace('"', "\\u{22}")
+    return f'"{inner}"'
+
+
+def _tokens(window: Window) -> list[str]:
+    """The escaped text of each token; what the escapes join ([[) is split before them."""
+    pieces, start = [], 0
+    for end in window.token_ends.tolist():
+        pieces.append(escape(window.text[start:end]))
+        start = end
+    return pieces
+
+
+def _around(pieces: Sequence[str], peak: int, longest: int) -> tuple[int, int]:
+    """The tokens [first, last) around the peak that together are at most ``longest`` long."""
+    first, last = peak, peak + 1
+    room = longest - len(pieces[peak])
+    while True:
+        before = first > 0 and len(pieces[first - 1]) <= room
+        if before:
+            first -= 1
+            room -= len(pieces[first])
+        after = last < len(pieces) and len(pieces[last]) <= room
+        if after:
+            room -= len(pieces[last])
+            last += 1
+        if not (before or after):
+            return first, last
+
+
+def _marked(pieces: Sequence[str], marked: Sequence[bool]) -> str:
+    """The pieces with marks around every run of marked ones; a huge piece is cut."""
+    text, inside = "", False
+    for piece, mark in zip(pieces, marked, strict=True):
+        if mark != inside:
+            text += OPEN if mark else CLOSE
+            inside = mark
+        text += piece if len(piece) <= MAX_TEXT else piece[: MAX_TEXT - 1] + CUT
+    text += CLOSE if inside else ""
+    # Two tokens may each end and begin with half of a delimiter.
+    return text.replace("[[", "[\\u{5b}")
+
+
+def _contrast(evidence: Evidence, background: Background, wanted: int, *, seed: str) -> list[Shown]:
+    """Texts of the other pole, then random ones; fewer of one kind make room for the other."""
+    taken = {example.window.doc_id for example in evidence.examples}
+    random = [window for window in background.windows if window.doc_id not in taken]
+    other = [example.window for example in evidence.contrast if example.window.doc_id not in taken]
+    n_other = min(len(other), max(wanted // 2, wanted - len(random)))
+    start = int(seed[:12], 16) % len(random) if random else 0
+    turned = random[start:] + random[:start]
+    return [show_window(window) for window in other[:n_other] + turned[: wanted - n_other]]
+
+
+def _parts(item: Shown) -> tuple[str, str]:
+    return item.text, item.activations
+
+
+def _nonce(contents: Iterable[str]) -> str:
+    """Eight hex digits that depend on all contents and occur in none of them."""
+    contents = tuple(contents)
+    digest = _digest(*contents)
+    while any(digest[:8] in content for content in contents):
+        digest = _digest(digest)
+    return digest[:8]
+
+
+def _digest(*parts: str) -> str:
+    """SHA-256 over the parts, each with its length, as hex digits."""
+    state = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        state.update(f"{len(data)}:".encode())
+        state.update(data)
+    return state.hexdigest()
