@@ -67,10 +67,11 @@ class Hookpoint:
 class Direction:
     """One unit vector of the residual stream, [d_model] float32, and where it comes from.
 
-    ``sigma`` is its singular value, ``energy`` sigma^2 / ||dW||_F^2, ``residual``
-    ||dW^T u - sigma v|| / sigma; all three are NaN for a control that is no singular vector.
-    Sign: the entry of largest magnitude is positive. ``promoted`` and ``suppressed`` are
-    (token text, logit) by the logit lens, strongest first; empty where it has no meaning.
+    ``sigma`` is its singular value, ``energy`` sigma^2 / ||dW||_F^2, ``residual`` the larger of
+    ||dW^T u - sigma v|| and ||dW v - sigma u||, over sigma; all three are NaN for a control that
+    is no singular vector. Sign: the entry of largest magnitude is positive. ``promoted`` and
+    ``suppressed`` are (token text, logit) by the logit lens, strongest first, for a residual
+    stream that points along u alone; empty where the lens has no meaning.
     ``content_hash``: 16 hex digits of the bytes the matrix was made from and the rank, so that it
     stays the same under a re-run on other hardware and changes when the weights do.
     """

@@ -1,0 +1,160 @@
+"""What is in a model folder? Its configuration and its tensors, opened lazily.
+
+The configuration is read by transformers with remote code off; weights are never loaded into a
+model here. Nothing is decided about the architecture: that is ``layout``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoConfig
+
+from builder.errors import CheckpointError
+from builder.records import ModelRef
+from builder.weights.reasons import reason
+from builder.weights.source import Place, locate
+from builder.weights.tensors import TensorFiles
+
+#: A configuration that asks for more decoder layers is damaged or hostile.
+MAX_LAYERS = 10_000
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+)
+
+
+class Checkpoint:
+    """A full model: ``config`` (transformers), ``tensors``, and the ModelRef it goes by."""
+
+    def __init__(self, place: Place, config: Any, tensors: TensorFiles) -> None:
+        self.folder = place.folder
+        self.ref = ModelRef(place.name, place.revision)
+        self.config = config
+        self.tensors = tensors
+
+    @classmethod
+    def open(cls, source: str, revision: str | None = None) -> Checkpoint:
+        """The checkpoint of a local folder or hub id; reads no weights.
+
+        Raises CheckpointError if it is no model folder, is quantized, or needs its own code.
+        """
+        return cls.at(locate(source, revision))
+
+    @classmethod
+    def at(cls, place: Place) -> Checkpoint:
+        """The checkpoint in a folder that was located already."""
+        config = _read_config(place)
+        return cls(place, config, TensorFiles.open(place.folder))
+
+    @property
+    def text_config(self) -> Any:
+        """The part of the configuration that describes the language model."""
+        return self.config.get_text_config(decoder=True)
+
+    @property
+    def model_type(self) -> str:
+        """Architecture name of the language model, such as ``llama``."""
+        return str(self.text_config.model_type)
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return self._size("hidden_size", 1_000_000)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of decoder layers."""
+        return self._size("num_hidden_layers", MAX_LAYERS)
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether the folder has a tokenizer's files."""
+        return has_tokenizer(self.folder)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """One tensor as float32; raises CheckpointError if any entry is NaN or infinite."""
+        return finite(self.tensors.raw(name), f"{self.ref}: {name}")
+
+    def _size(self, key: str, limit: int) -> int:
+        value = getattr(self.text_config, key, None)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= limit:
+            raise CheckpointError(
+                f"{self.ref}: config.json gives {key} = {value!r}; a decoder needs a whole number "
+                f"from 1 to {limit}"
+            )
+        return value
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder has a tokenizer's files."""
+    return any((folder / name).is_file() for name in _TOKENIZER_FILES)
+
+
+def finite(tensor: torch.Tensor, where: str) -> torch.Tensor:
+    """The tensor as float32, checked; raises CheckpointError that counts NaN and infinity."""
+    values = tensor.to(torch.float32)
+    bad = int(values.numel() - torch.isfinite(values).sum())
+    if bad:
+        nan = int(torch.isnan(values).sum())
+        raise CheckpointError(
+            f"{where}: {bad} of {values.numel()} entries are not finite ({nan} NaN, {bad - nan} "
+            "infinite); the checkpoint is damaged or training diverged"
+        )
+    return values
+
+
+def digest(*parts: torch.Tensor | str) -> bytes:
+    """A 16-byte hash of raw tensor bytes (with type and shape) and of words, in order.
+
+    Stored bytes, not float32 values: the hash does not depend on how or where they are converted.
+    """
+    state = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        if isinstance(part, str):
+            state.update(f"text:{len(part)}:{part};".encode())
+            continue
+        state.update(f"tensor:{part.dtype}:{list(part.shape)};".encode())
+        stored = part.detach().contiguous().reshape(-1).view(torch.uint8)
+        state.update(stored.numpy().data)
+    return state.digest()
+
+
+def _read_config(place: Place) -> Any:
+    if not (place.folder / "config.json").is_file():
+        hint = (
+            "; it is an adapter, whose base has to be given as well"
+            if (place.folder / "adapter_config.json").is_file()
+            else ""
+        )
+        raise CheckpointError(f"{place.name}: is not a model folder: it has no config.json{hint}")
+    try:
+        config = AutoConfig.from_pretrained(str(place.folder), trust_remote_code=False)
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        StrictDataclassError,
+    ) as error:
+        raise CheckpointError(
+            f"{place.name}: config.json is not of an architecture that the installed transformers "
+            f"knows ({reason(error)}); code from a model's repository is never run"
+        ) from error
+    if getattr(config, "quantization_config", None):
+        raise CheckpointError(
+            f"{place.name}: is a quantized checkpoint; give the one it was made from"
+        )
+    if getattr(config, "is_encoder_decoder", False):
+        raise CheckpointError(
+            f"{place.name}: {config.model_type} is an encoder-decoder; only decoders can be read"
+        )
+    return config

@@ -1,0 +1,94 @@
+"""Where is the model? Turns what a recipe names into a folder on this machine and a ModelRef.
+
+A name that exists here, or that can only be a path, is a local folder. Anything else is a hub id:
+its safetensors, JSON and tokenizer files are fetched at one commit, which is recorded. Code in a
+repository is never fetched. Does not open any weights.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import huggingface_hub
+from huggingface_hub import errors as hub_errors
+
+from builder.errors import CheckpointError, ConfigError
+from builder.weights.reasons import reason
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_WEIGHTS = ["*.safetensors"]
+_PICKLES = ["pytorch_model*.bin", "adapter_model.bin"]
+_OTHERS = ["*.json", "*.jinja", "tokenizer.model", "*.tiktoken", "merges.txt", "vocab.txt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A model's folder on this machine, and the name and commit it goes by."""
+
+    folder: Path
+    name: str
+    revision: str | None
+
+
+def locate(source: str, revision: str | None = None) -> Place:
+    """The folder of a local path or hub id, fetched at ``revision`` if it is on the hub.
+
+    The hub's own cache and ``HF_HUB_OFFLINE`` are honoured. Raises ConfigError for an empty name
+    or a revision of a local folder, CheckpointError for what is neither here nor on the hub.
+    """
+    if not source.strip():
+        raise ConfigError("a model needs a name: a local folder or a hub id such as org/model")
+    path = Path(source).expanduser()
+    if path.exists():
+        if not path.is_dir():
+            raise CheckpointError(
+                f"{source}: is a file; a model is a folder with config.json and its weights"
+            )
+        if revision is not None:
+            raise ConfigError(
+                f"{source}: is a local folder, so revision {revision!r} means nothing; remove it"
+            )
+        return Place(path, source, None)
+    if not _HUB_ID.fullmatch(source):
+        raise CheckpointError(f"{source}: no such folder")
+    return _fetch(source, revision)
+
+
+def _fetch(repo: str, revision: str | None) -> Place:
+    try:
+        folder = _snapshot(repo, revision, _WEIGHTS + _OTHERS)
+        if not any(folder.glob("*.safetensors")):
+            folder = _snapshot(repo, folder.name, _PICKLES + _OTHERS)
+    except hub_errors.GatedRepoError as error:
+        raise CheckpointError(
+            f"{repo}: the hub asks for a licence to be accepted; accept it on the model's page and "
+            "log in with 'hf auth login'"
+        ) from error
+    except hub_errors.RevisionNotFoundError as error:
+        raise CheckpointError(f"{repo}: the hub has no revision {revision!r}") from error
+    except (
+        hub_errors.LocalEntryNotFoundError,
+        hub_errors.RepositoryNotFoundError,
+        hub_errors.HfHubHTTPError,
+        hub_errors.HFValidationError,
+        httpx2.HTTPError,
+        OSError,
+    ) as error:
+        raise CheckpointError(
+            f"{repo}: no such folder here, nor a model of this id from the hub ({reason(error)})"
+        ) from error
+    if not _COMMIT.fullmatch(folder.name):
+        raise CheckpointError(f"{repo}: the hub's cache does not say which commit {folder} is")
+    return Place(folder, repo, folder.name)
+
+
+def _snapshot(repo: str, revision: str | None, patterns: list[str]) -> Path:
+    # "*/*": copies of the weights in subfolders (original/, onnx/) are never wanted.
+    folder = huggingface_hub.snapshot_download(
+        repo, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"]
+    )
+    return Path(str(folder))
