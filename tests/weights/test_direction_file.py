@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.errors import StoreError
+from builder.errors import DiskFullError, StoreError
 from builder.records import Direction, DirectionSet, Hookpoint, ModelRef, Spectrum
 from builder.weights import direction_file
 from builder.weights.direction_file import load_directions, save_directions
@@ -184,7 +184,7 @@ def test_full_disk_leaves_the_old_file_and_no_part(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StoreError, match="cannot be written: No space left on device"):
+    with pytest.raises(DiskFullError, match="no space left"):
         save_directions(path, replace(_example(), facts={}))
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["d"]
