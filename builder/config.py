@@ -144,9 +144,9 @@ class SiteSettings(Section):
 
     out: str = "site"
     title: str = "weightatlas"
-    #: Examples shown at each pole, per role.
+    #: Examples shown at each pole; half as many for a single role.
     examples: Count = 20
-    #: Tokens shown on each side of the peak.
+    #: Tokens shown on each side of the peak; half as many for a single role.
     context: Count = 32
 
 

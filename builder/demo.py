@@ -23,6 +23,7 @@ from builder.config import (
 from builder.organisms import Pair, shipped_pairs
 from builder.organisms.behaviours import write_scan_corpus
 from builder.organisms.evaluate import Purity, purity
+from builder.records import ANY_ROLE
 from builder.run_folder import Run
 from builder.store import RunStore
 
@@ -83,13 +84,16 @@ def demo_settings(pair: Pair, runs: Path, seed: int = 1) -> Settings:
 
 
 def found_behaviours(store: RunStore, pair: Pair) -> tuple[dict[str, Purity], dict[str, Purity]]:
-    """Each behaviour's purest list of examples, over the real and over the random directions."""
+    """Each behaviour's purest pole, over the real and over the random directions.
+
+    A pole is judged by its default list: each document once, by its most extreme content role.
+    """
     kinds = {row.id: row.kind for row in store.directions()}
     names = [behaviour.id for behaviour in pair.behaviours]
     real: dict[tuple[str, str, str], list[str]] = {}
     random: dict[tuple[str, str, str], list[str]] = {}
     for direction, pole, role, sources in store.example_sources():
-        if role != "template":
+        if role == ANY_ROLE:
             chosen = random if kinds[direction] == "control" else real
             chosen[direction, pole, role] = sources
     return purity(real, names), purity(random, names)

@@ -1,0 +1,236 @@
+"""How do numbers become pictures? Inline SVG without script; every style comes from the page's CSS.
+
+Attributes hold numbers made here and nothing from outside, so nothing needs escaping but titles.
+Coordinates are rounded to a tenth of a unit: pages are many and bytes count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from markupsafe import Markup
+
+from builder.pages.formats import fixed, short, signed, whole
+from builder.records import HISTOGRAM_BINS, Pole
+
+_WIDTH, _HEIGHT = 560.0, 96.0
+
+
+def _number(value: float) -> str:
+    text = f"{value:.1f}".removesuffix(".0")
+    return "0" if text == "-0" else text
+
+
+def _outline(heights: Sequence[float], step: float, bottom: float) -> str:
+    """The path of a filled step curve: one flat top per height, closed along the bottom."""
+    parts = [f"M0 {_number(bottom)}"]
+    x, last = 0.0, bottom
+    for height in heights:
+        if height != last:
+            parts.append(f"H{_number(x)}V{_number(height)}")
+            last = height
+        x += step
+    parts.append(f"H{_number(x)}V{_number(bottom)}Z")
+    return "".join(parts)
+
+
+def histogram(
+    counts: npt.NDArray[np.int64],
+    extent: tuple[float, float],
+    examples: Mapping[Pole, Sequence[float]],
+    *,
+    mean: float,
+) -> Markup:
+    """Token counts by activation over ``extent``, heights logarithmic.
+
+    Below the axis: the range of the max examples in orange, of the min examples in blue, and
+    the mean as a tick. The script of the page moves the line of class ``at`` to a token's value
+    through ``data-low`` and ``data-high``.
+    """
+    first = int(np.clip(math.floor((extent[0] + 1) / 2 * HISTOGRAM_BINS), 0, HISTOGRAM_BINS - 1))
+    last = int(np.clip(math.floor((extent[1] + 1) / 2 * HISTOGRAM_BINS), first, HISTOGRAM_BINS - 1))
+    kept = counts[first : last + 1]
+    low, high = (2 * edge / HISTOGRAM_BINS - 1 for edge in (first, last + 1))
+
+    def x(value: float) -> float:
+        return float(np.clip((value - low) / (high - low), 0, 1) * _WIDTH)
+
+    floor = _HEIGHT - 22
+    top = math.log10(1 + int(kept.max())) if kept.size and kept.max() else 1.0
+    heights = [round(floor - math.log10(1 + int(n)) / top * (floor - 6), 1) for n in kept]
+    marks = ""
+    for pole in ("max", "min"):
+        values = examples.get(pole, ())
+        if values:
+            left, right = x(min(values)), x(max(values))
+            marks += (
+                f'<rect class={pole} x="{_number(max(0.0, left - 1.5))}" y="{_number(floor + 3)}" '
+                f'width="{_number(max(3.0, right - left + 3))}" height=4 />'
+            )
+    numbers = "".join(
+        f'<text x="{_number(at)}" y="{_number(_HEIGHT - 2)}" class={anchor}>{text}</text>'
+        for at, anchor, text in (
+            (0.0, "s", signed(low, 2)),
+            (_WIDTH, "e", signed(high, 2)),
+        )
+    )
+    label = (
+        f"{whole(int(kept.sum()))} tokens, activations from {signed(extent[0])} to "
+        f"{signed(extent[1])}, mean {signed(mean)}"
+    )
+    return Markup(
+        f'<svg class="plot hist" viewBox="0 0 {_number(_WIDTH)} {_number(_HEIGHT)}" role=img '
+        f'aria-label="{label}" data-low={low:.3f} data-high={high:.3f}>'
+        f'<path class=area d="{_outline(heights, _WIDTH / len(kept), floor)}"/>'
+        f'<path class=axis d="M0 {_number(floor)}H{_number(_WIDTH)}"/>'
+        f'<path class=mean d="M{_number(x(mean))} 6V{_number(floor)}"/>'
+        f"{marks}{numbers}"
+        f'<path class=at d="M-9 0V{_number(floor + 8)}"/></svg>'
+    )
+
+
+def spectrum(sigmas: npt.NDArray[np.float32], kept: int, top: float) -> Markup:
+    """Singular values by rank as bars up to ``top``; those of kept directions are stronger."""
+    width, height, n = 150.0, 52.0, max(1, len(sigmas))
+    step = width / n
+    gap = 1.0 if step > 3 else 0.0
+    shapes = {"kept": "", "rest": ""}
+    for rank, sigma in enumerate(sigmas.tolist()):
+        tall = height * min(1.0, sigma / top) if top > 0 else 0.0
+        tall = max(tall, 0.5)
+        shapes["kept" if rank < kept else "rest"] += (
+            f"M{_number(rank * step)} {_number(height)}v-{_number(tall)}"
+            f"h{_number(step - gap)}v{_number(tall)}z"
+        )
+    first = fixed(float(sigmas[0]), 3) if len(sigmas) else "none"
+    label = f"{len(sigmas)} singular values, the first {first}"
+    return Markup(
+        f'<svg class="plot spark" viewBox="0 0 {_number(width)} {_number(height)}" role=img '
+        f'aria-label="{label}" preserveAspectRatio=none>'
+        + "".join(f'<path class={name} d="{path}"/>' for name, path in shapes.items() if path)
+        + "</svg>"
+    )
+
+
+def tails(own: Sequence[float], controls: Sequence[float]) -> Markup:
+    """How far directions reach (in standard deviations): one dot each, above from the weights,
+    below the random ones, so that what chance gives can be compared by eye.
+    """
+    everything = [*own, *controls]
+    if not everything:
+        return Markup("")
+    width, row = 560.0, 46.0
+    low, high = 0.0, max(everything) * 1.03
+
+    def x(value: float) -> float:
+        return (value - low) / (high - low) * (width - 16) + 8
+
+    def dots(values: Sequence[float], bottom: float) -> str:
+        # Dots that would overlap are stacked; a full stack grows no higher than its row.
+        stacks: dict[int, int] = {}
+        path = ""
+        for value in sorted(values):
+            column = round(x(value) / 5)
+            level = stacks.get(column, 0)
+            stacks[column] = level + 1
+            y = bottom - 4 - min(level * 5.0, row - 10)
+            path += f"M{_number(column * 5.0)} {_number(y)}h0"
+        return path
+
+    unit = _tick(high)
+    ticks = ""
+    for index in range(int(high / unit) + 1):
+        at = _number(x(index * unit))
+        ticks += (
+            f'<path class=grid d="M{at} 0V{_number(2 * row)}"/>'
+            f'<text x="{at}" y="{_number(2 * row + 14)}">{short(index * unit, 2)}</text>'
+        )
+    label = (
+        f"{len(own)} directions from the weights reach up to {fixed(max(own, default=0), 1)} "
+        f"standard deviations, {len(controls)} random ones up to "
+        f"{fixed(max(controls, default=0), 1)}"
+    )
+    return Markup(
+        f'<svg class="plot tails" viewBox="0 0 {_number(width)} {_number(2 * row + 18)}" role=img '
+        f'aria-label="{label}">{ticks}'
+        f'<path class=axis d="M0 {_number(row)}H{_number(width)}M0 {_number(2 * row)}'
+        f'H{_number(width)}"/>'
+        f'<path class="dots own" d="{dots(own, row)}"/>'
+        f'<path class="dots random" d="{dots(controls, 2 * row)}"/></svg>'
+    )
+
+
+def _tick(extent: float) -> float:
+    """A round distance between ticks that gives about six of them."""
+    rough = extent / 6 if extent > 0 else 1.0
+    size: float = 10.0 ** math.floor(math.log10(rough))
+    return next(size * step for step in (1, 2, 5, 10) if size * step >= rough)
+
+
+def bar(parts: Sequence[tuple[str, float]], label: str) -> Markup:
+    """A stacked horizontal bar; parts are (class, share of the whole), ``label`` names them."""
+    x, rects = 0.0, ""
+    for name, size in parts:
+        width = max(0.0, min(1.0, size)) * 100
+        if width:
+            rects += f'<rect class={name} x="{x:.2f}" width="{width:.2f}" height=6 />'
+        x += width
+    return Markup(
+        '<svg class="plot bar" viewBox="0 0 100 6" preserveAspectRatio=none role=img '
+    ) + (
+        Markup('aria-label="{}">').format(label)
+        + Markup(f"<rect class=rest width=100 height=6 />{rects}</svg>")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """Seven steps of colour over positive values, evenly spaced in their logarithm."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Levels:
+        """Levels from the least to the greatest positive value, at most a factor 1000 apart."""
+        positive = [value for value in values if value > 0 and math.isfinite(value)]
+        if not positive:
+            return cls(1.0, 1.0)
+        return cls(max(min(positive), max(positive) / 1000), max(positive))
+
+    def step(self, value: float | None) -> int:
+        """1 to 7; 0 for no value or none above zero."""
+        if value is None or not math.isfinite(value) or value <= 0:
+            return 0
+        if self.high <= self.low:
+            return 4
+        scaled = math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)
+        return min(7, 1 + int(scaled * 7))
+
+    def starts(self) -> list[float]:
+        """The least value of each step."""
+        return [self.low * (self.high / self.low) ** (step / 7) for step in range(7)]
+
+
+def thumbnail(rows: Sequence[Sequence[int | None]], label: str) -> Markup:
+    """A small map without numbers: a row a layer, a step from 0 to 7 a cell, None for a gap."""
+    columns = max((len(row) for row in rows), default=0)
+    if not columns:
+        return Markup("")
+    tall = max(1.0, 2.6 * columns / 12 / max(1, len(rows)) * 2)
+    shapes: dict[int, str] = {}
+    for y, row in enumerate(rows):
+        for x, step in enumerate(row):
+            if step is not None:
+                cell = f"M{x}.06 {_number(y * tall + 0.1)}h.88v{_number(tall - 0.2)}h-.88z"
+                shapes[step] = shapes.get(step, "") + cell
+    paths = "".join(f'<path class=l{step} d="{path}"/>' for step, path in sorted(shapes.items()))
+    return (
+        Markup(f'<svg class="plot thumb" viewBox="0 0 {columns} {_number(len(rows) * tall)}" ')
+        + Markup('preserveAspectRatio=none role=img aria-label="{}">').format(label)
+        + Markup(f"{paths}</svg>")
+    )

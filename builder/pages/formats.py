@@ -1,0 +1,75 @@
+"""How are numbers written on pages? Short, aligned, with a true minus sign and never a ``-0``."""
+
+from __future__ import annotations
+
+import math
+import re
+
+#: Stands where a number does not exist.
+NONE = "\N{EN DASH}"
+_MINUS = "\N{MINUS SIGN}"
+_SPACE = "\N{NO-BREAK SPACE}"
+_LOCAL = re.compile(r"^(?:/|~|[A-Za-z]:[\\/]|\\\\)")
+
+
+def _missing(value: float | None) -> bool:
+    return value is None or not math.isfinite(value)
+
+
+def fixed(value: float | None, digits: int = 3) -> str:
+    """``value`` with ``digits`` decimals."""
+    if value is None or _missing(value):
+        return NONE
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", _MINUS)
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """``value`` with ``digits`` decimals and always a sign, but for zero."""
+    text = fixed(value, digits)
+    if text == NONE or text.startswith(_MINUS) or float(text) == 0:
+        return text
+    return f"+{text}"
+
+
+def short(value: float | None, digits: int = 3) -> str:
+    """``value`` with about ``digits`` significant digits, without an exponent where it is short."""
+    if value is None or _missing(value):
+        return NONE
+    if value == 0:
+        return "0"
+    size = math.floor(math.log10(abs(value)))
+    if size < -4 or size >= 7:
+        mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+        return f"{mantissa}e{int(exponent)}".replace("-", _MINUS)
+    return f"{value:.{max(0, digits - 1 - size)}f}".replace("-", _MINUS)
+
+
+def whole(value: int | None) -> str:
+    """A count, in groups of three digits that do not break over lines."""
+    return NONE if value is None else f"{value:,}".replace(",", _SPACE).replace("-", _MINUS)
+
+
+def share(value: float | None) -> str:
+    """A share of one as percent, with a decimal below ten."""
+    if value is None or _missing(value):
+        return NONE
+    percent = 100 * value
+    if 0 < percent < 0.1:
+        return f"<{_SPACE}0.1{_SPACE}%"
+    digits = 0 if percent >= 10 or percent == 0 else 1
+    return f"{percent:.{digits}f}{_SPACE}%"
+
+
+def place(text: str) -> str:
+    """A path or a hub id as the public may see it: of a local path only its last two parts.
+
+    Pages are made to be published, and where a file lies on somebody's machine is nobody's
+    business and no evidence either.
+    """
+    if not _LOCAL.match(text):
+        return text
+    parts = [part for part in re.split(r"[\\/]+", text) if part not in ("", "~")]
+    return "\N{HORIZONTAL ELLIPSIS}/" + "/".join(parts[-2:])

@@ -1,0 +1,68 @@
+"""Where does a page live? Names of files from ids, and relative addresses between pages.
+
+Every address is relative and ends in a file name, so that a site works from disk, at the top of a
+host and under any path of one. Ids come from outside: only ``[a-z0-9._-]`` reaches a file name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+
+_UNSAFE = re.compile(r"[^a-z0-9._-]+")
+_LONGEST = 80
+
+
+def file_name(text: str) -> str:
+    """``text`` as a file name without ending: lower case, ``[a-z0-9._-]``, never hidden or empty.
+
+    ``L07.down_proj.u03`` gives ``l07.down_proj.u03``. A text that had to be changed beyond its
+    case carries eight hex digits of its hash, so that two different texts stay different.
+    """
+    lowered = text.lower()
+    name = _UNSAFE.sub("-", lowered).strip(".-_")[:_LONGEST]
+    if name and name == lowered:
+        return name
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{name}-{digest}" if name else digest
+
+
+def unique_file_names(texts: Iterable[str], *, taken: Iterable[str] = ()) -> dict[str, str]:
+    """A file name for every text, all different from each other and from ``taken``.
+
+    Names that meet (texts that differ only in case) are told apart by a counter, in order.
+    """
+    used = set(taken)
+    names: dict[str, str] = {}
+    for text in texts:
+        if text in names:
+            continue
+        name = wanted = file_name(text)
+        counter = 2
+        while name in used:
+            name = f"{wanted}-{counter}"
+            counter += 1
+        used.add(name)
+        names[text] = name
+    return names
+
+
+def root_of(page: str) -> str:
+    """What leads from ``page`` (a path inside the site, ``/``-separated) back to the site's top."""
+    return "../" * page.count("/")
+
+
+def model_page(run: str) -> str:
+    """Path of a model's page; ``run`` is its file name."""
+    return f"m/{run}/index.html"
+
+
+def direction_page(run: str, direction: str) -> str:
+    """Path of a direction's page; both are file names."""
+    return f"m/{run}/{direction}.html"
+
+
+def search_shard(run: str) -> str:
+    """Path of the script that holds a model's rows for search."""
+    return f"data/search-{run}.js"

@@ -1,0 +1,334 @@
+"""What does a model's page hold? The map of its directions, its lists, and what was covered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from builder.pages import charts
+from builder.pages.direction_view import PeakStats
+from builder.pages.formats import fixed, share, short
+from builder.pages.spans import plain
+from builder.pages.views import DirectionView, PoleView, RunView, Tail
+from builder.records import POLES, ROLES, Hookpoint, Pole
+
+#: Rows of the lists on a model's page.
+LISTED = 24
+#: A pole looks like a trigger when at least this share of its examples peak on one token.
+CONCENTRATED = 0.5
+
+Peaks = Mapping[tuple[str, Pole], PeakStats | None]
+
+
+@dataclass(frozen=True, slots=True)
+class PoleRow:
+    """One pole in a list."""
+
+    item: DirectionView
+    pole: PoleView
+    tail: Tail
+    peak: PeakStats | None
+
+
+@dataclass(frozen=True, slots=True)
+class Legend:
+    """What the seven colours of one of the map's measures mean: least value of each step."""
+
+    name: str
+    starts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SpectrumView:
+    """One matrix: its singular values drawn, and its size."""
+
+    hookpoint: Hookpoint
+    chart: Markup
+    shape: tuple[int, int]
+    first: float
+    frobenius: float
+    stable_rank: float
+
+
+@dataclass(frozen=True, slots=True)
+class CoverageRow:
+    """One line of a coverage table; ``part`` is its share of the table's total."""
+
+    name: str
+    values: tuple[int | None, ...]
+    part: float
+    bar: Markup
+    by_layer: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChanceRow:
+    """One figure of the directions beside the same figure of the random ones."""
+
+    name: str
+    own: str
+    controls: str
+
+
+def direction_map(run: RunView) -> Markup:
+    """The layer x writer x rank table: one link per direction with singular value, energy, tail.
+
+    The page's style sheet shows one of the three numbers and its colour at a time. Built as a
+    string: a run may have thousands of directions, and a template's loop costs ten times that.
+    """
+    levels = _levels(run)
+    groups = _groups(run)
+    places = {
+        (item.row.hookpoint.layer, item.row.hookpoint.writer, item.row.rank): item
+        for item in run.directions
+    }
+    layers = sorted({item.row.hookpoint.layer for item in run.directions})
+    head = "".join(
+        f'<th scope=colgroup colspan={len(ranks)} class="g">{escape(plain(name))}</th>'
+        for name, _, ranks in groups
+    )
+    ranks = "".join(
+        f'<th scope=col{" class=g" if at == 0 else ""}><abbr title="rank {rank}">u{rank:02d}</abbr>'
+        "</th>"
+        for _, _, own in groups
+        for at, rank in enumerate(own)
+    )
+    body = []
+    for layer in layers:
+        cells = "".join(
+            _cell(places.get((layer, writer, rank)), levels, first=at == 0)
+            for _, writer, own in groups
+            for at, rank in enumerate(own)
+        )
+        body.append(f"<tr><th scope=row>L{layer:02d}</th>{cells}</tr>")
+    # Of what stands in here only names come from outside, and those went through escape().
+    return Markup(  # noqa: S704
+        '<table class="map"><caption>One row a layer, one column a rank of a matrix; '
+        "each cell opens a direction.</caption>"
+        f"<thead><tr><td></td>{head}</tr><tr><th scope=col>layer</th>{ranks}</tr></thead>"
+        f"<tbody>{''.join(body)}</tbody></table>"
+    )
+
+
+def thumbnail(run: RunView) -> Markup:
+    """The map in small, coloured by tail."""
+    level = _levels(run)[2]
+    places = {
+        (item.row.hookpoint.layer, item.row.hookpoint.writer, item.row.rank): item
+        for item in run.own
+    }
+    columns: list[tuple[str, int] | None] = []
+    for _, writer, ranks in _groups(run):
+        if any(key[1] == writer for key in places):
+            columns += ([None] if columns else []) + [(writer, rank) for rank in ranks]
+    rows = []
+    for layer in sorted({key[0] for key in places}):
+        found = [column and places.get((layer, *column)) for column in columns]
+        rows.append(
+            [
+                level.step(item.tail.distance if item.tail else None) if item else None
+                for item in found
+            ]
+        )
+    return charts.thumbnail(rows, "The map of directions in small, by tail")
+
+
+def legends(run: RunView) -> tuple[tuple[str, Legend], ...]:
+    """The map's measures: short name for the switch, and what their colours mean."""
+    sigma, energy, tail = _levels(run)
+    return (
+        ("sigma", Legend("singular value", tuple(short(value, 2) for value in sigma.starts()))),
+        ("energy", Legend("energy share", tuple(share(value) for value in energy.starts()))),
+        ("tail", Legend("tail, in sd", tuple(fixed(value, 1) for value in tail.starts()))),
+    )
+
+
+def _groups(run: RunView) -> list[tuple[str, str, list[int]]]:
+    """(heading, writer, ranks) of the map's columns, in scan order, the random ones last."""
+    found: dict[tuple[bool, str], set[int]] = {}
+    for item in run.directions:
+        key = (item.is_control, item.row.hookpoint.writer)
+        found.setdefault(key, set()).add(item.row.rank)
+    return [
+        (f"{writer} (control)" if control else writer, writer, sorted(ranks))
+        for (control, writer), ranks in sorted(found.items(), key=lambda pair: pair[0][0])
+    ]
+
+
+def _levels(run: RunView) -> tuple[charts.Levels, charts.Levels, charts.Levels]:
+    return (
+        charts.Levels.of([item.row.sigma or 0.0 for item in run.directions]),
+        charts.Levels.of([item.row.energy or 0.0 for item in run.directions]),
+        charts.Levels.of([item.tail.distance for item in run.directions if item.tail]),
+    )
+
+
+def _cell(item: DirectionView | None, levels: tuple[charts.Levels, ...], *, first: bool) -> str:
+    edge = " g" if first else ""
+    if item is None:
+        return f'<td class="none{edge}"></td>'
+    row, tail = item.row, item.tail.distance if item.tail else None
+    steps = [
+        level.step(value)
+        for level, value in zip(levels, (row.sigma, row.energy, tail), strict=True)
+    ]
+    texts = (short(row.sigma, 2), _percent(row.energy), fixed(tail, 1))
+    said = " / ".join(f"{pole}: {view.said}" for pole, view in item.poles.items())
+    name = f"{row.id}, singular value {texts[0]}, energy {texts[1]} percent, tail {texts[2]}"
+    return (
+        f'<td class="s{steps[0]} e{steps[1]} t{steps[2]}{edge}">'
+        f'<a href="{item.name}.html" aria-label="{escape(plain(name))}" '
+        f'title="{escape(plain(row.id))} &#10;{escape(plain(said))}">'
+        f"<span>{texts[0]}</span><span>{texts[1]}</span><span>{texts[2]}</span></a></td>"
+    )
+
+
+def _percent(value: float | None) -> str:
+    return short(None if value is None else 100 * value, 2)
+
+
+def spectra(run: RunView) -> tuple[tuple[str, tuple[SpectrumView, ...]], ...]:
+    """Singular values of every matrix by writer, drawn to one common height."""
+    kept: dict[tuple[int, str], int] = {}
+    for item in run.own:
+        key = (item.row.hookpoint.layer, item.row.hookpoint.writer)
+        kept[key] = kept.get(key, 0) + 1
+    top = max((float(own.sigmas.max()) for own in run.spectra if own.sigmas.size), default=0.0)
+    grouped: dict[str, list[SpectrumView]] = {}
+    for spectrum in run.spectra:
+        place = spectrum.hookpoint
+        grouped.setdefault(place.writer, []).append(
+            SpectrumView(
+                place,
+                charts.spectrum(spectrum.sigmas, kept.get((place.layer, place.writer), 0), top),
+                spectrum.shape,
+                float(spectrum.sigmas[0]) if spectrum.sigmas.size else float("nan"),
+                spectrum.frobenius,
+                spectrum.stable_rank,
+            )
+        )
+    return tuple((writer, tuple(views)) for writer, views in grouped.items())
+
+
+def strongest(run: RunView) -> tuple[DirectionView, ...]:
+    """The directions with the largest singular values."""
+    ordered = sorted(run.own, key=lambda item: (-(item.row.sigma or 0.0), item.row.index))
+    return tuple(ordered[:LISTED])
+
+
+def trigger_like(run: RunView, peaks: Peaks) -> tuple[PoleRow, ...]:
+    """Poles whose examples peak on one token far beyond the mean: distance x share, descending."""
+    rows = [row for row in _pole_rows(run, peaks) if row.peak and row.peak.share >= CONCENTRATED]
+    rows.sort(key=lambda row: -row.tail.distance * (row.peak.share if row.peak else 0.0))
+    return tuple(rows[:LISTED])
+
+
+def findings(run: RunView, n: int) -> tuple[DirectionView, ...]:
+    """The directions with the largest singular values that have a label, each label once."""
+    ordered = sorted(run.own, key=lambda item: (-(item.row.sigma or 0.0), item.row.index))
+    found: list[DirectionView] = []
+    seen: set[str] = set()
+    for item in ordered:
+        labels = {pole.text.casefold() for pole in item.poles.values() if pole.text}
+        if labels - seen and len(found) < n:
+            found.append(item)
+        seen |= labels
+    return tuple(found)
+
+
+def _pole_rows(run: RunView, peaks: Peaks) -> list[PoleRow]:
+    return [
+        PoleRow(item, item.poles[pole], tail, peaks.get((item.row.id, pole)))
+        for item in run.own
+        for pole in POLES
+        if (tail := item.tail_at(pole)) is not None
+    ]
+
+
+def chance(run: RunView, peaks: Peaks) -> tuple[Markup, tuple[ChanceRow, ...]]:
+    """The directions' tails beside those of the random ones, drawn and in figures."""
+    own, controls = (
+        [item.tail.distance for item in group if item.tail] for group in (run.own, run.controls)
+    )
+    agreeing = [
+        [
+            stats.share
+            for item in group
+            for pole in POLES
+            if (stats := peaks.get((item.row.id, pole)))
+        ]
+        for group in (run.own, run.controls)
+    ]
+
+    def row(name: str, figures: Sequence[str]) -> ChanceRow:
+        return ChanceRow(name, *figures)
+
+    groups = (own, controls)
+    above = max(controls, default=float("nan"))
+    beyond = sum(value > above for value in own) / len(own) if own and controls else None
+    labelled = [
+        [bool(pole.text) for item in group for pole in item.poles.values()]
+        for group in (run.own, run.controls)
+    ]
+    rows = (
+        row("directions", [str(len(group)) for group in (run.own, run.controls)]),
+        row("median tail, sd", [fixed(median(g) if g else None, 1) for g in groups]),
+        row("longest tail, sd", [fixed(max(g, default=float("nan")), 1) for g in groups]),
+        row("beyond every random direction", [share(beyond), share(0.0) if controls else "–"]),
+        row(
+            "examples that share one peak token, median",
+            [share(median(g) if g else None) for g in agreeing],
+        ),
+        row("poles with a label", [share(sum(g) / len(g) if g else None) for g in labelled]),
+    )
+    return charts.tails(own, controls), rows
+
+
+def coverage(run: RunView, what: Sequence[str]) -> tuple[CoverageRow, ...]:
+    """Counts by name, one column for each of ``what``; the last one gives the shares."""
+    order: dict[str, None] = {}
+    found: dict[tuple[str, str], int] = {}
+    for count in run.counts:
+        if count.what in what:
+            order.setdefault(count.name)
+            key = (count.what, count.name)
+            found[key] = found.get(key, 0) + count.n
+    total = sum(n for (kind, _), n in found.items() if kind == what[-1])
+    rows = []
+    for name in order:
+        part = found.get((what[-1], name), 0) / total if total else 0.0
+        values = tuple(found.get((kind, name)) for kind in what)
+        rows.append(CoverageRow(name, values, part, charts.bar([("fill", part)], share(part))))
+    if what[-1] == "roles":
+        rows.sort(key=lambda item: ROLES.index(item.name) if item.name in ROLES else len(ROLES))
+    else:
+        rows.sort(key=lambda item: (-(item.values[-1] or 0), item.name))
+    return tuple(rows)
+
+
+def exclusions(run: RunView) -> tuple[CoverageRow, ...]:
+    """Positions left out by reason; where layers differ, the sum over layers and each layer's."""
+    reasons: dict[str, list[tuple[int, int]]] = {}
+    totals: dict[str, int] = {}
+    for count in run.counts:
+        if count.what == "excluded":
+            totals[count.name] = totals.get(count.name, 0) + count.n
+            layers = reasons.setdefault(count.name, [])
+            if count.layer is not None:
+                layers.append((count.layer, count.n))
+    return tuple(
+        CoverageRow(name, (totals[name],), 0.0, Markup(""), tuple(sorted(layers)))
+        for name, layers in reasons.items()
+    )
+
+
+def sources(run: RunView) -> tuple[Mapping[str, Any], ...]:
+    """What the run says about its corpus' sources: name, licence, where."""
+    listed = run.corpus.get("sources")
+    if not isinstance(listed, Sequence) or isinstance(listed, str):
+        return ()
+    return tuple(item for item in listed if isinstance(item, Mapping))

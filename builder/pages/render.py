@@ -1,0 +1,76 @@
+"""How does a template become a page? One Jinja environment in which nothing hidden gets through.
+
+Everything is escaped; on top, every text a template prints has its hidden characters named, in
+attributes too. Text from outside that stands in running text goes through ``visible``, which boxes
+them. A name a template does not know is an error, not an empty string.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from builder import __version__
+from builder.assets import asset_dir
+from builder.pages import formats
+from builder.pages.links import root_of
+from builder.pages.spans import plain, visible
+from builder.pages.views import NOT_A_MODEL, REASONS
+
+#: Nothing is loaded from elsewhere, no inline script or style runs, no form is sent, and scripts
+#: put nothing into pages but text. See the notes on security in docs/decisions.md.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "font-src 'self'; base-uri 'none'; form-action 'none'; "
+    "require-trusted-types-for 'script'; trusted-types wa"
+)
+
+
+def _printed(value: Any) -> Any:
+    """What an expression in a template prints: hidden characters named, a dash for nothing."""
+    if value is None:
+        return formats.NONE
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return plain(value)
+    return value
+
+
+class Renderer:
+    """Renders templates for one site, whose title every page carries."""
+
+    def __init__(self, site_title: str) -> None:
+        # ruff wants autoescape stated; it is, for every template whatever its name.
+        self._environment = Environment(
+            loader=FileSystemLoader(asset_dir() / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            finalize=_printed,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+        )
+        self._environment.filters.update(
+            visible=visible,
+            fixed=formats.fixed,
+            signed=formats.signed,
+            short=formats.short,
+            whole=formats.whole,
+            share=formats.share,
+            place=formats.place,
+        )
+        self._environment.globals.update(
+            site_title=site_title,
+            policy=CONTENT_SECURITY_POLICY,
+            version=__version__,
+            reasons=REASONS,
+            not_a_model=NOT_A_MODEL,
+        )
+
+    def page(self, template: str, path: str, **values: Any) -> bytes:
+        """The page at ``path`` as bytes; templates find the site's top as ``root``."""
+        text = self._environment.get_template(template).render(
+            root=root_of(path), here=path, **values
+        )
+        return text.encode("utf-8")

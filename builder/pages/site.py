@@ -1,0 +1,213 @@
+"""How does a whole site come about from run folders?
+
+Everything is read and rendered before the first file of the site changes; direction pages go
+through one at a time, so memory does not grow with their number. The same runs give the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.assets import asset_dir
+from builder.config import SiteSettings
+from builder.errors import DiskFullError, SiteError, is_disk_full
+from builder.pages import links, model_view
+from builder.pages.direction_view import PeakStats, read_page
+from builder.pages.folder import SiteFolder
+from builder.pages.render import Renderer
+from builder.pages.search_data import search_script
+from builder.pages.spans import LONGEST_TOKEN, NEUTRAL
+from builder.pages.views import MIN_TOKENS, RunView, database, read_run
+from builder.records import POLES, Pole
+from builder.store import RunStore
+
+#: Findings of each model on the home page.
+FINDINGS = 5
+
+Peaks = dict[tuple[str, Pole], PeakStats | None]
+
+
+@dataclass(frozen=True, slots=True)
+class SiteReport:
+    """What a build did: pages in the site, files written and removed, bytes in all, warnings."""
+
+    home: Path
+    pages: int
+    written: int
+    removed: int
+    bytes: int
+    warnings: tuple[str, ...]
+
+
+def build_site(runs: Sequence[Path], out: Path, settings: SiteSettings) -> SiteReport:
+    """Builds the site of these run folders in ``out`` and says what was done.
+
+    Files of earlier builds that are no more are removed; what no build has written is left alone.
+    Raises SiteError if ``out`` holds other things, if two runs have one name or a file cannot be
+    written, DiskFullError if the disk is full, StoreError or ConfigError if a run cannot be read.
+    Then nothing in ``out`` has changed.
+    """
+    if not runs:
+        raise SiteError("no runs to build a site from; run `weightatlas scan` first")
+    with contextlib.ExitStack() as stack:
+        opened = []
+        for folder in runs:
+            store = stack.enter_context(RunStore(database(folder)))
+            opened.append((read_run(folder, store), store))
+        _refuse_equal_names([run for run, _ in opened])
+        try:
+            return _build(opened, out, settings)
+        except OSError as error:
+            if is_disk_full(error):
+                raise DiskFullError(
+                    f"{out}: no space left for the site; free some and render again"
+                ) from error
+            raise SiteError(f"{out}: the site could not be written: {error}") from error
+
+
+def _build(
+    opened: Sequence[tuple[RunView, RunStore]], out: Path, settings: SiteSettings
+) -> SiteReport:
+    folder = SiteFolder(out)
+    renderer = Renderer(settings.title)
+    runs = [run for run, _ in opened]
+    pages = 0
+    try:
+        for run, store in opened:
+            peaks, written = _put_directions(folder, renderer, run, store, settings)
+            pages += written + 1
+            _put_model(folder, renderer, run, peaks)
+        cards = [
+            (run, model_view.findings(run, FINDINGS), model_view.thumbnail(run)) for run in runs
+        ]
+        settings_table = _settings_table(runs)
+        for template, values in (
+            ("index.html", {"cards": cards}),
+            ("search.html", {"runs": runs}),
+            ("directions.html", {"runs": runs}),
+            (
+                "methods.html",
+                {
+                    "runs": runs,
+                    "settings": settings_table,
+                    "min_tokens": MIN_TOKENS,
+                    "neutral": NEUTRAL,
+                    "longest_token": LONGEST_TOKEN,
+                    "concentrated": model_view.CONCENTRATED,
+                },
+            ),
+        ):
+            folder.put(template, renderer.page(template, template, site=settings, **values))
+            pages += 1
+        for path, content in _static_files():
+            folder.put(path, content)
+        folder.put(".nojekyll", b"")
+        written, removed, size = folder.finish()
+    except BaseException:
+        # Also when interrupted: what was rendered so far must not stay behind.
+        folder.give_up()
+        raise
+    return SiteReport(
+        home=out / "index.html",
+        pages=pages,
+        written=written,
+        removed=removed,
+        bytes=size,
+        warnings=tuple(_warnings(runs)),
+    )
+
+
+def _put_directions(
+    folder: SiteFolder,
+    renderer: Renderer,
+    run: RunView,
+    store: RunStore,
+    settings: SiteSettings,
+) -> tuple[Peaks, int]:
+    """Renders every direction of a run; returns what their examples peak on, and how many."""
+    peaks: Peaks = {}
+    count = len(run.directions)
+    for index, item in enumerate(run.directions):
+        page = read_page(store, item, run.document_shares(), settings)
+        for pole in POLES:
+            peaks[item.row.id, pole] = page.peaks[pole]
+        content = renderer.page(
+            "direction.html",
+            item.page,
+            run=run,
+            item=item,
+            view=page,
+            site=settings,
+            before=run.directions[index - 1] if index else None,
+            after=run.directions[index + 1] if index + 1 < count else None,
+        )
+        folder.put(item.page, content)
+    return peaks, count
+
+
+def _put_model(folder: SiteFolder, renderer: Renderer, run: RunView, peaks: Peaks) -> None:
+    plot, rows = model_view.chance(run, peaks)
+    content = renderer.page(
+        "model.html",
+        run.page,
+        run=run,
+        map=model_view.direction_map(run),
+        legends=model_view.legends(run),
+        spectra=model_view.spectra(run),
+        strongest=model_view.strongest(run),
+        triggers=model_view.trigger_like(run, peaks),
+        concentrated=model_view.CONCENTRATED,
+        chance_plot=plot,
+        chance_rows=rows,
+        by_source=model_view.coverage(run, ("documents", "tokens")),
+        by_role=model_view.coverage(run, ("roles",)),
+        dropped=model_view.coverage(run, ("dropped",)),
+        noted=model_view.coverage(run, ("noted",)),
+        excluded=model_view.exclusions(run),
+        sources=model_view.sources(run),
+    )
+    folder.put(run.page, content)
+    folder.put(links.search_shard(run.name), search_script(run).encode("utf-8"))
+
+
+def _settings_table(runs: Sequence[RunView]) -> list[tuple[str, list[str | None]]]:
+    """Every setting with its value in each run, in the order in which runs first name them."""
+    names = dict.fromkeys(name for run in runs for name in run.settings)
+    return [(name, [run.settings.get(name) for run in runs]) for name in names]
+
+
+def _static_files() -> Iterator[tuple[str, bytes]]:
+    folder = asset_dir() / "static"
+    for path in sorted(folder.rglob("*")):
+        # Editors and systems leave hidden files behind; they are no part of the site.
+        if path.is_file() and not path.name.startswith("."):
+            yield f"static/{path.relative_to(folder).as_posix()}", path.read_bytes()
+
+
+def _refuse_equal_names(runs: Sequence[RunView]) -> None:
+    seen: dict[str, Path] = {}
+    for run in runs:
+        if run.name in seen:
+            raise SiteError(
+                f"{seen[run.name]} and {run.folder} are both named {run.name!r}; "
+                "give one of them another `name` in its recipe"
+            )
+        seen[run.name] = run.folder
+
+
+def _warnings(runs: Sequence[RunView]) -> Iterator[str]:
+    for run in runs:
+        states = run.states()
+        if not run.own:
+            yield f"{run.title}: the run has no directions"
+        elif not run.total("documents"):
+            yield f"{run.title}: the run scanned no documents, so pages show no examples"
+        elif states["label"] + states["none"] + states["failed"] == 0:
+            yield f"{run.title}: no pole is labelled; run `weightatlas label` for search by label"
+        if run.own and not run.controls:
+            yield f"{run.title}: no random directions scanned, so nothing shows what chance gives"
+        if states["failed"]:
+            yield f"{run.title}: the labeler failed on {states['failed']} poles"

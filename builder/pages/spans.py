@@ -1,0 +1,257 @@
+"""How does a document's text become HTML with one mark per token, and nothing hidden in it?
+
+The one place that turns text from outside into markup. :func:`visible` escapes and puts a box with
+the code point in place of every character that cannot be seen or that rearranges others (control,
+bidirectional, zero-width, tag, filler, private-use characters). :func:`plain` does the same without
+markup, for attributes, titles and data files.
+
+Tokens are written by one function, not by a template's loop, with escapes cached by token: pages
+hold thousands of them.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from bisect import bisect_left
+from dataclasses import dataclass
+from functools import lru_cache
+from html import escape
+
+import numpy as np
+import numpy.typing as npt
+from markupsafe import Markup
+
+from builder.records import ACTIVATION_SCALE, ROLES, Example, Window
+
+#: Steps of colour on each side of the neutral one.
+STEPS = 7
+#: Share of the way from the centre to either end that stays without colour.
+NEUTRAL = 0.15
+#: Steps from here on are strong: marked outside the nearer context, too, and named in a title.
+STRONG = 4
+#: A longer token is cut in the middle; how much is missing is said in its place.
+LONGEST_TOKEN = 400
+
+_PICTURE = (
+    "\u00a9\u00ae\u203c\u2049\u2122\u2139\u2190-\u21ff\u2300-\u23ff\u24c2\u25a0-\u27bf\u2934\u2935"
+    "\u2b05-\u2b55\u3030\u303d\u3297\u3299\U0001f000-\U0001faff"
+)
+#: Characters that cannot be seen, or that change what others look like. Emoji joiners and emoji
+#: variation selectors are let through where they do what they are for.
+HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u070f\u115f\u1160\u17b4\u17b5\u180b-\u180f"
+    "\u2000-\u200c\u200e\u200f\u2028-\u202f\u205f-\u206f\u2800\u3164\ufe00-\ufe0e\ufeff\uffa0"
+    "\ufff0-\ufffb\ufffe\uffff\ud800-\udfff\ue000-\uf8ff\ufdd0-\ufdef\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U00013430-\U0001345f\U000e0000-\U0010ffff]"
+    f"|(?<![{_PICTURE}\ufe0f])\u200d|\u200d(?![{_PICTURE}])"
+    f"|(?<![{_PICTURE}0-9#*])\ufe0f"
+)
+
+
+def _named(character: str) -> str:
+    return f"U+{ord(character):04X}"
+
+
+def plain(text: str) -> str:
+    """``text`` with every hidden character named: ``⟦U+202E⟧``. Not escaped: plain text."""
+    return HIDDEN.sub(lambda match: f"⟦{_named(match[0])}⟧", text)
+
+
+def _box(match: re.Match[str]) -> str:
+    name = unicodedata.name(match[0], "")
+    title = f' title="{escape(name)}"' if name else ""
+    return f"<b class=cc{title}>{_named(match[0])}</b>"
+
+
+@lru_cache(maxsize=65536)
+def _token_html(text: str) -> str:
+    # Escaping first is safe: it adds no hidden character and removes none. Tokens stand between
+    # tags, never in attributes, so quotes may stay as they are.
+    return HIDDEN.sub(_box, escape(text, quote=False))
+
+
+def _shortened(text: str) -> str:
+    """A token as HTML; one that is too long without its middle, which is not worth caching."""
+    if len(text) <= LONGEST_TOKEN:
+        return _token_html(text)
+    kept = LONGEST_TOKEN // 4
+    head, tail = (
+        HIDDEN.sub(_box, escape(part, quote=False)) for part in (text[:kept], text[-kept:])
+    )
+    return f"{head}<b class=cc>{len(text) - 2 * kept} more characters</b>{tail}"
+
+
+def visible(text: str) -> Markup:
+    """``text`` as HTML: escaped, each hidden character in a box that names it."""
+    return Markup(HIDDEN.sub(_box, escape(text)))
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """What the colours of one direction's pages mean.
+
+    Around ``centre`` nothing is coloured, up to NEUTRAL of the way to either end; the rest of the
+    way has seven even steps, to ``high`` in orange and to ``low`` in blue. Activations beyond
+    either end get its last step.
+    """
+
+    low: float
+    centre: float
+    high: float
+
+    def steps(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """Steps from -7 to 7 for activations of any shape."""
+        offset = values - self.centre
+        size = np.where(offset >= 0, self.high - self.centre, self.centre - self.low)
+        part = np.divide(np.abs(offset), size, out=np.zeros_like(offset), where=size > 1e-9)
+        # A hair less, so that the very end is in the last step and not rounded beyond it.
+        step = np.ceil((part - NEUTRAL) / (1 - NEUTRAL) * STEPS - 1e-6)
+        signed: npt.NDArray[np.float64] = np.sign(offset) * np.clip(step, 0, STEPS)
+        return signed.astype(np.int64)
+
+    def value_at(self, step: int) -> float:
+        """The activation in the middle of a step."""
+        if step == 0:
+            return self.centre
+        side = self.high - self.centre if step > 0 else self.low - self.centre
+        return self.centre + side * (NEUTRAL + (abs(step) - 0.5) * (1 - NEUTRAL) / STEPS)
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """A window's text cut into pieces of at least one token and, where it goes, one character.
+
+    Tokens that hold a part of a character only share the piece of that character. Piece i is
+    ``text[starts[i]:ends[i]]`` and holds the tokens ``firsts[i]`` to ``lasts[i]``.
+    """
+
+    text: str
+    starts: list[int]
+    ends: list[int]
+    firsts: list[int]
+    lasts: list[int]
+
+    @classmethod
+    def of(cls, window: Window) -> Pieces:
+        """The pieces of a window."""
+        bounds = np.minimum(np.maximum.accumulate(window.token_ends), len(window.text)).tolist()
+        starts = [0, *bounds[:-1]]
+        tokens = range(len(bounds))
+        if all(start < end for start, end in zip(starts, bounds, strict=True)):
+            return cls(window.text, starts, bounds, list(tokens), list(tokens))
+        pieces = cls(window.text, [], [], [], [])
+        for token, start, end in zip(tokens, starts, bounds, strict=True):
+            empty = pieces.ends and pieces.starts[-1] == pieces.ends[-1]
+            if pieces.ends and (start == end or empty):
+                pieces.ends[-1], pieces.lasts[-1] = end, token
+            else:
+                pieces.starts.append(start)
+                pieces.ends.append(end)
+                pieces.firsts.append(token)
+                pieces.lasts.append(token)
+        return pieces
+
+    def text_of(self, token: int) -> str:
+        """The text of a token, or of the character that it is a part of; "" if there is none."""
+        at = bisect_left(self.lasts, token)
+        return self.text[self.starts[at] : self.ends[at]] if at < len(self.lasts) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Highlighted:
+    """A window as HTML, and the activations of its coloured pieces in :func:`packed` form."""
+
+    html: Markup
+    values: str
+
+
+def highlight(example: Example, pieces: Pieces, scale: Scale, context: int) -> Highlighted:
+    """The window of an example as HTML, every token in the colour of its activation.
+
+    The ``context`` tokens on each side of the peak come as they are; what lies outside is in spans
+    of class ``m``, which the page shows on demand, with its strong tokens coloured only. Where
+    roles differ within the window, each stretch of one role is a span with the role's name as
+    ``data-r`` (class ``c`` where it goes on). The text content is the window's text with hidden
+    characters named and oversized tokens shortened.
+
+    Strong tokens and those of several activations have them as ``title``, for readers without
+    script; for all others that would be half of the page.
+    """
+    text, peak = pieces.text, example.peak
+    values = example.activations.astype(np.float64) / ACTIVATION_SCALE
+    steps = scale.steps(values).tolist()
+    roles = example.roles.tolist()
+    mixed = len(set(roles)) > 1
+    written: list[str] = []
+    coloured: list[int] = []
+    opened: tuple[bool, int] | None = None
+    role = -1
+    for start, end, first, last in zip(
+        pieces.starts, pieces.ends, pieces.firsts, pieces.lasts, strict=True
+    ):
+        outside = last < peak - context or first > peak + context
+        before, role = role, roles[first] if mixed else -1
+        if (outside, role) != opened:
+            written.append(("</span>" if opened else "") + _opening(outside, role, before))
+            opened = (outside, role)
+        token = text[start:end]
+        content = _shortened(token)
+        strongest = first
+        if first != last:
+            own = range(first, last + 1)
+            strongest = peak if peak in own else max(own, key=lambda index: abs(steps[index]))
+        step = steps[strongest]
+        if strongest != peak and abs(step) < (STRONG if outside else 1):
+            written.append(content)
+            continue
+        coloured.append(strongest)
+        opening = _OPENINGS[step] if strongest != peak else _PEAKS[step]
+        if abs(step) >= STRONG or first != last or strongest == peak:
+            title = "/".join(_value(values[index]) for index in range(first, last + 1))
+            opening = f"{opening[:-1]} title={title}>"
+        if "\n" in token and token.isspace():
+            content = f"<b class=nl></b>{content}"
+        written.append(f"{opening}{content}</i>")
+    written.append("</span>" if opened else "")
+    covered = pieces.ends[-1] if pieces.ends else 0
+    if covered < len(text):
+        written.append(f"<span class=m>{_shortened(text[covered:])}</span>")
+    return Highlighted(Markup("".join(written)), packed(values[coloured]))
+
+
+def packed(values: npt.NDArray[np.float64]) -> str:
+    """Two characters for each activation: 4,096 even levels over [-1, 1], high digit first."""
+    levels = np.clip(np.rint((values + 1) / 2 * 4095), 0, 4095).astype(np.int64)
+    return "".join(_DIGITS[level >> 6] + _DIGITS[level & 63] for level in levels.tolist())
+
+
+def _value(value: float) -> str:
+    """Three decimals without the leading zero, as an attribute that needs no quotes."""
+    text = f"{value:+.3f}".replace("0.", ".", 1)
+    return "0" if float(text) == 0 else text
+
+
+def _opening(outside: bool, role: int, before: int) -> str:
+    names = "m" if outside else ""
+    if role < 0:
+        return f"<span class={names}>" if names else "<span>"
+    names = f"{names} c".strip() if role == before else names
+    shown = f' class="{names}"' if names else ""
+    return f"<span{shown} data-r={ROLES[role]}>"
+
+
+def _class_of(step: int) -> str:
+    return f"{'p' if step > 0 else 'n'}{abs(step)}" if step else ""
+
+
+_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_OPENINGS = {step: f"<i class={_class_of(step)}>" for step in range(-STEPS, STEPS + 1)}
+_PEAKS = {
+    step: f'<i class="{f"{_class_of(step)} k".strip()}">' for step in range(-STEPS, STEPS + 1)
+}
+
+
+def is_cut(example: Example, context: int) -> bool:
+    """Whether :func:`highlight` puts some of the window into the part shown on demand."""
+    return example.peak > context or example.peak + context < len(example.activations) - 1

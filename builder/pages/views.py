@@ -1,0 +1,305 @@
+"""What do the pages say about a run? Plain values read once from its database.
+
+A :class:`RunView` holds what every page of a run may need and is small: no example, no histogram.
+Those are read per direction while its page is made (:mod:`builder.pages.direction_view`).
+What a run's ``meta`` may lack, the pages leave out or call unknown; nothing is made up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from builder.config import load_settings
+from builder.pages import links
+from builder.pages.formats import place
+from builder.records import CONTENT_ROLES, POLES, Label, LabelFailure, Pole, Range, Spectrum
+from builder.store import Count, DirectionRow, RunStore
+
+#: Roles with fewer tokens say nothing about tails: their mean and spread are not known well.
+MIN_TOKENS = 100
+#: Labelers that are no language model, and what the page says about them.
+NOT_A_MODEL = {"keywords": "keyword statistics, not a language model"}
+#: What the failures of a labeler mean, in the reader's words.
+REASONS = {
+    "refusal": "the labeler refused",
+    "truncated": "the answer was cut off",
+    "empty": "the answer was empty",
+    "malformed": "the answer could not be read",
+    "schema": "the answer did not have the form asked for",
+    "content_filter": "a content filter stopped the answer",
+    "timeout": "the labeler did not answer in time",
+    "http": "the labeler's server refused the request",
+    "no_examples": "there were no examples to label",
+}
+
+State = Literal["label", "none", "failed", "unlabelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class PoleView:
+    """One pole and what its labelers made of it; the best answer stands for the pole."""
+
+    pole: Pole
+    state: State
+    label: Label | None = None
+    failure: LabelFailure | None = None
+    #: Further answers of other labelers, best first.
+    others: tuple[Label | LabelFailure, ...] = ()
+
+    @property
+    def text(self) -> str | None:
+        """The label's text, or None where there is none."""
+        return self.label.text if self.label else None
+
+    @property
+    def said(self) -> str:
+        """What stands for the pole in one line, whatever its state."""
+        if self.label and self.label.text:
+            return self.label.text
+        if self.state == "none":
+            return "no consistent pattern"
+        if self.failure:
+            return f"no label: {REASONS.get(self.failure.reason, self.failure.reason)}"
+        return "not labelled yet"
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The farthest end of a direction: standard deviations beyond the mean, where and whose."""
+
+    distance: float
+    pole: Pole
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class DirectionView:
+    """One direction as lists and links show it; ``page`` is its path inside the site."""
+
+    row: DirectionRow
+    name: str
+    page: str
+    poles: dict[Pole, PoleView]
+    ranges: tuple[Range, ...]
+    tail: Tail | None
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is one of the directions that say what chance gives."""
+        return self.row.kind == "control"
+
+    def tail_at(self, pole: Pole) -> Tail | None:
+        """The farthest end of one pole."""
+        return farthest(self.ranges, (pole,))
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run as its pages and the home page show it; ``name`` is its file name in addresses."""
+
+    folder: Path
+    name: str
+    title: str
+    base: str | None
+    tuned: str | None
+    base_revision: str | None
+    tuned_revision: str | None
+    method: str
+    how: str
+    d_model: int | None
+    n_layers: int
+    facts: dict[str, str]
+    settings: dict[str, str]
+    corpus: Mapping[str, Any]
+    versions: dict[str, str]
+    directions: tuple[DirectionView, ...]
+    spectra: tuple[Spectrum, ...]
+    counts: tuple[Count, ...]
+    labelers: tuple[str, ...] = field(default=())
+
+    @property
+    def page(self) -> str:
+        """Path of its page inside the site."""
+        return links.model_page(self.name)
+
+    @property
+    def own(self) -> tuple[DirectionView, ...]:
+        """The directions that come from the weights."""
+        return tuple(item for item in self.directions if not item.is_control)
+
+    @property
+    def controls(self) -> tuple[DirectionView, ...]:
+        """The directions that say what chance gives."""
+        return tuple(item for item in self.directions if item.is_control)
+
+    def total(self, what: str) -> int | None:
+        """The sum of a count over its names, or None where nothing was counted."""
+        found = [count.n for count in self.counts if count.what == what]
+        return sum(found) if found else None
+
+    def document_shares(self) -> dict[str, float]:
+        """Every source's share of the documents scanned."""
+        total = self.total("documents") or 0
+        documents = [count for count in self.counts if count.what == "documents"]
+        return {count.name: count.n / total for count in documents} if total else {}
+
+    def states(self) -> dict[State, int]:
+        """How many poles of the directions from the weights are in each state."""
+        found: dict[State, int] = {"label": 0, "none": 0, "failed": 0, "unlabelled": 0}
+        for item in self.own:
+            for pole in item.poles.values():
+                found[pole.state] += 1
+        return found
+
+
+def database(folder: Path) -> Path:
+    """Where a run's database lies."""
+    return folder / "run.duckdb"
+
+
+def read_run(folder: Path, store: RunStore) -> RunView:
+    """Everything but examples and histograms of the run in ``folder``, whose store is open.
+
+    Raises ConfigError if the run has a ``run.toml`` that cannot be read.
+    """
+    meta = store.meta()
+    settings = meta.get("settings")
+    if not isinstance(settings, Mapping):
+        recipe = folder / "run.toml"
+        settings = load_settings(recipe).model_dump(mode="json") if recipe.is_file() else {}
+    model = _mapping(meta.get("model"))
+    base, tuned = _mapping(model.get("base")), _mapping(model.get("tuned"))
+    name = str(meta.get("name") or folder.resolve().name)
+    method = str(meta.get("method") or "delta")
+    rows = store.directions()
+    labels = store.labels()
+    directions = _directions(rows, links.file_name(name), labels, store)
+    return RunView(
+        folder=folder,
+        name=links.file_name(name),
+        title=str(meta.get("title") or _last_part(tuned.get("path")) or name),
+        base=_path(base),
+        tuned=_path(tuned),
+        base_revision=_text(base.get("revision")),
+        tuned_revision=_text(tuned.get("revision")),
+        method=method,
+        how=_how(method, str(model.get("kind") or "")),
+        d_model=meta["d_model"] if isinstance(meta.get("d_model"), int) else None,
+        n_layers=_layers(meta.get("n_layers"), rows),
+        facts={str(key): str(value) for key, value in _mapping(meta.get("facts")).items()},
+        settings=dict(flat(settings)),
+        corpus=_mapping(meta.get("corpus")),
+        versions={str(key): str(item) for key, item in _mapping(meta.get("versions")).items()},
+        directions=directions,
+        spectra=tuple(store.spectra()),
+        counts=tuple(store.counts()),
+        labelers=tuple(sorted({label.labeler for label in labels})),
+    )
+
+
+def farthest(ranges: Iterable[Range], poles: tuple[Pole, ...] = POLES) -> Tail | None:
+    """The end farthest from its role's mean in its role's standard deviations; content roles only.
+
+    Roles with fewer than MIN_TOKENS tokens are left out; None if no role is left.
+    """
+    best: Tail | None = None
+    for item in ranges:
+        if item.role not in CONTENT_ROLES or item.n < MIN_TOKENS or item.std <= 0:
+            continue
+        for pole in poles:
+            reach = item.maximum - item.mean if pole == "max" else item.mean - item.minimum
+            tail = Tail(reach / item.std, pole, item.role)
+            if best is None or tail.distance > best.distance:
+                best = tail
+    return best
+
+
+def flat(table: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Dotted names and values of nested settings, as pages show them."""
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{name}.")
+        elif isinstance(value, (list, tuple)) and any(isinstance(v, Mapping) for v in value):
+            for index, item in enumerate(value):
+                if isinstance(item, Mapping):
+                    yield from flat(item, f"{name}.{index}.")
+                else:
+                    yield f"{name}.{index}", place(str(item))
+        elif value is not None and value != "":
+            yield name, str(value).lower() if isinstance(value, bool) else place(str(value))
+
+
+def _directions(
+    rows: list[DirectionRow], run: str, labels: list[Label], store: RunStore
+) -> tuple[DirectionView, ...]:
+    answers: dict[tuple[str, Pole], list[Label | LabelFailure]] = {}
+    given: list[Label | LabelFailure] = [*labels, *store.label_failures()]
+    for answer in given:
+        answers.setdefault((answer.direction, answer.pole), []).append(answer)
+    ranges: dict[str, list[Range]] = {}
+    for item in store.ranges():
+        ranges.setdefault(item.direction, []).append(item)
+    names = links.unique_file_names((row.id for row in rows), taken=("index",))
+    return tuple(
+        DirectionView(
+            row=row,
+            name=names[row.id],
+            page=links.direction_page(run, names[row.id]),
+            poles={pole: pole_view(pole, answers.get((row.id, pole), [])) for pole in POLES},
+            ranges=tuple(ranges.get(row.id, ())),
+            tail=farthest(ranges.get(row.id, ())),
+        )
+        for row in rows
+    )
+
+
+def pole_view(pole: Pole, answers: Iterable[Label | LabelFailure]) -> PoleView:
+    """What stands for a pole: a label with a text, else "no consistent pattern", else a failure.
+
+    Among equals a language model's answer goes before statistics, then the labeler's name decides.
+    """
+
+    def order(answer: Label | LabelFailure) -> tuple[int, bool, str]:
+        if isinstance(answer, LabelFailure):
+            return (2, answer.labeler in NOT_A_MODEL, answer.labeler)
+        return (1 if not answer.text else 0, answer.labeler in NOT_A_MODEL, answer.labeler)
+
+    ordered = sorted(answers, key=order)
+    if not ordered:
+        return PoleView(pole, "unlabelled")
+    first, others = ordered[0], tuple(ordered[1:])
+    if isinstance(first, LabelFailure):
+        return PoleView(pole, "failed", failure=first, others=others)
+    return PoleView(pole, "label" if first.text else "none", label=first, others=others)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: Any) -> str | None:
+    return str(value) if value else None
+
+
+def _path(model: Mapping[str, Any]) -> str | None:
+    return place(str(model["path"])) if model.get("path") else None
+
+
+def _last_part(path: Any) -> str:
+    return str(path).replace("\\", "/").rstrip("/").rpartition("/")[2] if path else ""
+
+
+def _how(method: str, kind: str) -> str:
+    """How the model was tuned, as far as its files say."""
+    if method == "raw":
+        return "weights alone, no base"
+    return {"adapter": "LoRA adapter", "checkpoint": "full fine-tune"}.get(kind, "fine-tune")
+
+
+def _layers(stated: Any, rows: list[DirectionRow]) -> int:
+    seen = max((row.hookpoint.layer for row in rows), default=-1) + 1
+    return max(stated, seen) if isinstance(stated, int) else seen

@@ -1,0 +1,392 @@
+"""The pages in a real Chromium: they load, search, switch, and run nothing of the corpus."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.pages.conftest import Opened
+from tests.pages.texts import HIDDEN
+
+DIRECTION = "m/pico-chat/l02.o_proj.u00.html"
+PAGES = ("index.html", "m/pico-chat/index.html", DIRECTION, "search.html?q=render",
+         "methods.html", "directions.html")  # fmt: skip
+
+
+def address(folder: Path, page: str = "") -> str:
+    return f"{folder.as_uri()}/{page}"
+
+
+def ready(page: Page) -> None:
+    """Waits until search has all its models."""
+    expect(page.locator("#status")).to_contain_text("pole")
+    expect(page.locator("#status")).not_to_contain_text("searching")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_loads_from_disk_without_faults(opened: Opened, site: Path, page: str) -> None:
+    opened.page.goto(address(site, page))
+    opened.page.wait_for_load_state("networkidle")
+    assert opened.faults == []
+    assert all(request.startswith(site.as_uri()) for request in opened.requests)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_loads_under_a_path_of_a_server_without_faults(
+    opened: Opened, served: str, page: str
+) -> None:
+    opened.page.goto(served + page)
+    opened.page.wait_for_load_state("networkidle")
+    assert opened.faults == []
+    assert all(request.startswith(served) for request in opened.requests)
+
+
+@pytest.mark.parametrize(
+    ("query", "label"),
+    [
+        ("winterberry", "winterberry"),
+        ("winterbery", "winterberry"),
+        ("wintreberry", "winterberry"),
+        ("image generator", "prompts for an image generator"),
+        ("generator imag", "prompts for an image generator"),
+        ("octan", "octane|image generator"),
+        ("поезд", "поезд|Russian"),
+        ("月", "月|moon"),
+        ("🎉", "🎉|emoji"),
+    ],
+)
+def test_search_finds_a_label_and_its_first_result_opens_the_direction(
+    opened: Opened, site: Path, query: str, label: str
+) -> None:
+    page = opened.page
+    page.goto(address(site, "index.html"))
+    page.keyboard.press("/")
+    page.keyboard.type(query)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search.html?q=*")
+    ready(page)
+    first = page.locator("#results li a").first
+    assert re.search(label, first.inner_text())
+    said, wanted = first.locator(".said").inner_text(), first.locator("code").inner_text()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(r"/m/"))
+    expect(page.locator("h1")).to_have_text(wanted)
+    expect(page.locator(page.url[page.url.index("#") :] + " h2")).to_have_text(said)
+    assert opened.faults == []
+
+
+def test_search_is_narrowed_counted_and_kept_in_the_address(opened: Opened, site: Path) -> None:
+    page = opened.page
+    page.goto(address(site, "search.html"))
+    ready(page)
+    whole = page.locator("#status").inner_text()
+    page.get_by_label("Pico LoRA").uncheck()
+    page.get_by_label("▼ min").uncheck()
+    page.locator("input[name=low]").fill("3")
+    expect(page).to_have_url(re.compile("low=3"))
+    ids = page.locator("#results code").all_inner_texts()
+    assert ids
+    assert all(text.startswith("L03") for text in ids)
+    assert page.locator("#results .sign").all_inner_texts() == ["▲ max"] * len(ids)
+    assert "random direction" not in page.locator("#results").inner_text()
+    assert page.locator("#status").inner_text() != whole
+    kept = page.url
+    page.goto("about:blank")
+    page.goto(kept)
+    ready(page)
+    assert page.locator("#results code").all_inner_texts() == ids
+    assert not page.get_by_label("Pico LoRA").is_checked()
+
+
+def test_random_directions_are_found_only_when_asked_for(opened: Opened, site: Path) -> None:
+    page = opened.page
+    page.goto(address(site, "search.html?q=random"))
+    ready(page)
+    assert page.locator("#results li").count() == 0
+    page.get_by_label("labelled only").uncheck()
+    page.get_by_label("random directions, too").check()
+    expect(page.locator("#results li").first).to_be_visible()
+    assert "random direction" in page.locator("#results li").first.inner_text()
+
+
+@pytest.fixture(scope="module")
+def ranking(browser: Browser, site: Path) -> Iterator[Page]:
+    """A page that holds the site's own ranking."""
+    page = browser.new_page()
+    page.goto(address(site, "search.html"))
+    yield page
+    page.close()
+
+
+def rank(page: Page, rows: list[dict[str, object]], query: str) -> list[str]:
+    """Ids of the rows found, best first, by the site's own ranking."""
+    found: list[str] = page.evaluate(
+        """([rows, query]) => {
+            const index = new WA.Index(), lines = (name) => rows.flatMap((row) =>
+                [row[name] ?? "", ""]).join("\\n");
+            index.add("run", {
+                title: "t", ids: rows.map((row) => row.id).join("\\n"),
+                names: rows.map((row) => row.id).join("\\n"), layers: rows.map(() => 0),
+                writers: rows.map(() => "o_proj").join("\\n"),
+                kinds: rows.map(() => "delta").join("\\n"),
+                sigmas: rows.map((row, at) => row.sigma ?? null),
+                labels: lines("label"), states: lines("state"), keywords: lines("keywords"),
+                tokens: lines("tokens"),
+            });
+            return index.find(query).hits.map(({row}) => row).filter((row) => row.pole === "max")
+                .map((row) => row.id);
+        }""",
+        [rows, query],
+    )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("tide", ["whole", "begins", "keyword", "token", "inside"]),
+        ("tide table", ["whole"]),
+        ("table tide", ["whole"]),
+        ("TIDE", ["whole", "begins", "keyword", "token", "inside"]),
+        ("cafe", ["accent"]),
+        ("café", ["accent"]),
+        ("ACCENT", ["accent"]),
+        ("harbuor", ["harbour"]),
+        ("harbou", ["harbour"]),
+        ("harbor", ["harbour"]),
+        ("habrour", ["harbour"]),
+        ("tied", ["whole", "begins", "keyword", "token", "inside"]),
+        ("tiled", []),
+        ("月光", ["moon"]),
+        ("__init__", ["dunder"]),
+        ('"tide" table?', ["whole"]),
+        ("nosuchword tide", []),
+    ],
+)
+def test_rows_are_ranked_by_field_and_place_of_the_words(
+    ranking: Page, query: str, expected: list[str]
+) -> None:
+    rows: list[dict[str, object]] = [
+        {"id": "inside", "label": "of centipedes", "keywords": "betided"},
+        {"id": "token", "label": "of the sea", "tokens": "tide"},
+        {"id": "keyword", "label": "of water", "keywords": "tide"},
+        {"id": "begins", "label": "tidewater"},
+        {"id": "whole", "label": "the tide table"},
+        {"id": "accent", "label": "at the café"},
+        {"id": "harbour", "label": "the harbour master"},
+        {"id": "moon", "label": "山上月光"},
+        {"id": "dunder", "label": "python __init__ files"},
+    ]
+    assert rank(ranking, rows, query) == expected
+
+
+def test_rare_words_weigh_more_and_sigma_breaks_ties(ranking: Page) -> None:
+    rows: list[dict[str, object]] = [
+        {"id": "common", "label": "red kite", "keywords": "heron"},
+        {"id": "rare", "label": "heron", "keywords": "red kite"},
+    ]
+    rows += [{"id": f"filler{at}", "label": "red"} for at in range(6)]
+    assert rank(ranking, rows, "red heron")[0] == "rare"
+    tied: list[dict[str, object]] = [
+        {"id": "weak", "label": "oak", "sigma": 1},
+        {"id": "strong", "label": "oak", "sigma": 2},
+    ]
+    assert rank(ranking, tied, "oak") == ["strong", "weak"]
+
+
+def test_token_values_show_on_hover_and_mark_the_histogram(opened: Opened, site: Path) -> None:
+    page = opened.page
+    page.goto(address(site, DIRECTION))
+    example = page.locator("#max .example.any").first
+    peak = example.locator("i.k")
+    title = peak.get_attribute("title") or ""
+    value = example.locator(".value").inner_text()
+    peak.hover()
+    tip = page.locator(".tip")
+    expect(tip).to_be_visible()
+    assert title.split("/")[0].lstrip("+") == value.lstrip("+0")
+    assert value in tip.inner_text()
+    assert peak.inner_text().strip() in tip.inner_text()
+    assert (example.get_attribute("data-role") or "?") in tip.inner_text()
+    role = example.get_attribute("data-role")
+    assert page.locator(f'.chart[data-of="{role}"] .at').get_attribute("transform")
+    # A token without a title has its value all the same.
+    plain = example.locator("span:not(.m) > i:is(.p1, .p2, .p3, .n1, .n2, .n3):not(.k)").first
+    plain.hover()
+    assert re.search(r"[+\u2212]0\.\d{3}", tip.inner_text())
+    page.mouse.move(2, 2)
+    expect(tip).to_be_hidden()
+    assert opened.faults == []
+
+
+def test_token_values_can_be_read_with_the_keyboard(opened: Opened, site: Path) -> None:
+    page = opened.page
+    page.goto(address(site, DIRECTION))
+    text = page.locator("#max .example.any .t").first
+    page.locator("#max .example.any .value").first.focus()
+    page.keyboard.press("Tab")
+    expect(text).to_be_focused()
+    tip = page.locator(".tip")
+    expect(tip).to_be_visible()
+    first = tip.inner_text()
+    page.keyboard.press("ArrowRight")
+    assert tip.inner_text() != first
+    page.keyboard.press("Escape")
+    expect(tip).to_be_hidden()
+    assert page.url.endswith(DIRECTION)
+
+
+@pytest.mark.parametrize(
+    ("key", "step"), [("j", 1), ("ArrowRight", 1), ("k", -1), ("ArrowLeft", -1)]
+)
+def test_keys_lead_to_the_next_and_previous_direction(
+    opened: Opened, site: Path, key: str, step: int
+) -> None:
+    page = opened.page
+    page.goto(address(site, DIRECTION))
+    wanted = page.locator("a[rel=next]" if step > 0 else "a[rel=prev]").get_attribute("href")
+    page.keyboard.press("/")
+    page.keyboard.type("jk")
+    assert page.url.endswith(DIRECTION), "keys typed into a field must stay there"
+    page.locator("h1").click()
+    page.keyboard.press(key)
+    page.wait_for_url(f"**/{wanted}")
+
+
+def test_role_lists_switch_without_script(browser: Browser, site: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address(site, DIRECTION))
+    shown = page.locator(".example:visible")
+    assert shown.count() == page.locator(".example.any").count()
+    for role in ("user", "assistant", "template"):
+        page.locator(f"label[for=role-{role}]").click()
+        assert shown.count() == page.locator(f".example.{role}").count() > 0
+    context.close()
+
+
+def test_pages_read_without_script(browser: Browser, site: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address(site, "index.html"))
+    page.locator("noscript a").click()
+    expect(page.locator("h1")).to_have_text("All labels")
+    page.locator("td .label", has_text="winterberry").first.locator(
+        "xpath=ancestor::tr//th//a"
+    ).click()
+    assert "winterberry" in page.locator(".two").inner_text()
+    assert page.locator(".tip").count() == 0
+    page.goto(address(site, "m/pico-chat/index.html"))
+    cell = page.locator(".map td a").first
+    number = cell.inner_text()
+    page.locator("label[for=by-tail]").click()
+    assert cell.inner_text() != number
+    assert number in (cell.get_attribute("aria-label") or "")
+    assert cell.inner_text() in (cell.get_attribute("aria-label") or "")
+    page.locator("details.fold summary").first.click()
+    assert "scan.sink_factor" in page.locator("details.fold").first.inner_text()
+    cell.click()
+    expect(page.locator("h1")).to_contain_text("L00.o_proj.u00")
+    context.close()
+
+
+def test_a_permalink_to_an_example_of_another_list_shows_it(opened: Opened, site: Path) -> None:
+    page = opened.page
+    page.goto(address(site, DIRECTION))
+    anchor = page.locator(".example.template").first.get_attribute("id")
+    assert not page.locator(f"#{anchor}").is_visible()
+    page.goto("about:blank")
+    page.goto(address(site, f"{DIRECTION}#{anchor}"))
+    expect(page.locator(f"#{anchor}")).to_be_in_viewport()
+
+
+def test_the_theme_is_switched_and_remembered(opened: Opened, served: str) -> None:
+    page = opened.page
+    page.goto(served + "index.html")
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(paper)
+    button = page.get_by_role("button", name="Theme")
+    button.click()
+    assert page.evaluate(paper) == light
+    button.click()
+    dark = page.evaluate(paper)
+    assert dark != light
+    page.goto(served + "methods.html")
+    assert page.evaluate(paper) == dark
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("which", ["site", "hostile_site"])
+def test_no_page_scrolls_sideways_on_a_phone(
+    browser: Browser, request: pytest.FixtureRequest, which: str, scheme: str
+) -> None:
+    folder: Path = request.getfixturevalue(which)
+    context = browser.new_context(
+        viewport={"width": 360, "height": 740}, color_scheme="dark" if scheme == "dark" else "light"
+    )
+    page = context.new_page()
+    model = next((folder / "m").iterdir())
+    direction = min(model.glob("l01*.html"))
+    pages = [folder / name.split("?")[0] for name in PAGES if not name.startswith("m/")]
+    for path in (*pages, model / "index.html", direction):
+        page.goto(path.as_uri())
+        # What is off screen is not laid out until it is reached; lay all of it out.
+        page.evaluate(
+            """() => { const all = new CSSStyleSheet();
+                all.replaceSync(".example { content-visibility: visible !important }");
+                document.adoptedStyleSheets = [all]; }"""
+        )
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= 360, f"{path.name} is {wide} pixels wide"
+    context.close()
+
+
+def test_nothing_of_a_hostile_corpus_is_executed(opened: Opened, hostile_site: Path) -> None:
+    page = opened.page
+    directions = sorted((hostile_site / "m" / "hostile").glob("l0*.html"))
+    paths = [hostile_site / name.split("?")[0] for name in PAGES if not name.startswith("m/")]
+    for path in (*paths, hostile_site / "m" / "hostile" / "index.html", *directions[::4]):
+        page.goto(path.as_uri())
+        page.wait_for_load_state("networkidle")
+        for link in page.locator("a[href^='javascript:']").all():
+            pytest.fail(f"{path.name}: {link.inner_text()}")
+        assert page.evaluate("window.owned") is None, path.name
+    page.goto(address(hostile_site, "search.html?q=script"))
+    ready(page)
+    assert "<script>" in page.locator("#results").inner_text()
+    assert page.evaluate("window.owned") is None
+    assert opened.faults == []
+    assert all(request.startswith(hostile_site.as_uri()) for request in opened.requests)
+
+
+def test_each_hidden_character_of_a_hostile_corpus_can_be_seen(
+    opened: Opened, hostile_site: Path
+) -> None:
+    page = opened.page
+    seen: set[str] = set()
+    for path in sorted((hostile_site / "m" / "hostile").glob("l0*.html")):
+        page.goto(path.as_uri())
+        found: list[str] = page.evaluate(
+            """[...document.querySelectorAll('.cc')].filter((box) => box.checkVisibility())
+               .map((box) => box.textContent)"""
+        )
+        seen.update(found)
+        if seen >= set(HIDDEN.values()):
+            break
+    assert seen >= set(HIDDEN.values())
+    assert opened.faults == []
+
+
+def test_hovering_over_hostile_tokens_stays_text(opened: Opened, hostile_site: Path) -> None:
+    page = opened.page
+    page.goto(address(hostile_site, "m/hostile/l01.o_proj.u01.html"))
+    for token in page.locator("#min .example.any i.k").all()[:6]:
+        token.hover()
+        expect(page.locator(".tip")).to_be_visible()
+    assert page.evaluate("window.owned") is None
+    assert opened.faults == []

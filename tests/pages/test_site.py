@@ -1,0 +1,322 @@
+"""Building a site: same bytes, whole links, and a folder that is never harmed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from builder.errors import SiteError, StoreError
+from builder.pages import build_site
+from builder.pages.folder import MANIFEST, PART
+from builder.store import RunStore
+from tests.pages.conftest import SMALL
+from tests.pages.texts import HIDDEN
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def pages_of(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.html"))
+
+
+class _Links(HTMLParser):
+    """Every address and every id of a page, and its tags in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+        self.headings: list[int] = []
+        self.attributes: set[str] = set()
+        self.scripts: list[dict[str, str | None]] = []
+        self.tags: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        self.tags.add(tag)
+        self.attributes |= set(named)
+        self.addresses += [
+            named[key] or "" for key in ("href", "src", "data-script") if key in named
+        ]
+        if "id" in named:
+            self.ids.append(named["id"] or "")
+        if re.fullmatch(r"h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if tag == "script":
+            self.scripts.append(named)
+
+
+@pytest.mark.parametrize("which", ["site", "hostile_site"])
+def test_every_internal_link_resolves(which: str, request: pytest.FixtureRequest) -> None:
+    folder: Path = request.getfixturevalue(which)
+    read = {page: _Links(page.read_text(encoding="utf-8")) for page in pages_of(folder)}
+    for page, found in read.items():
+        for address in found.addresses:
+            parts = urlsplit(address)
+            assert not parts.scheme, f"{page.name}: {address} leaves the site"
+            assert not parts.netloc, f"{page.name}: {address} leaves the site"
+            target = (page.parent / unquote(parts.path)).resolve() if parts.path else page.resolve()
+            assert target.is_file(), f"{page}: {address} leads nowhere"
+            if parts.fragment:
+                assert unquote(parts.fragment) in read[target].ids, f"{page}: {address}: no such id"
+
+
+@pytest.mark.parametrize("which", ["site", "hostile_site"])
+def test_pages_hold_no_inline_script_style_or_handler(
+    which: str, request: pytest.FixtureRequest
+) -> None:
+    for page in pages_of(request.getfixturevalue(which)):
+        text = page.read_text(encoding="utf-8")
+        found = _Links(text)
+        assert text.index("Content-Security-Policy") < text.index("<title>")
+        assert not {name for name in found.attributes if name.startswith("on") or name == "style"}
+        assert not found.tags & {"style", "iframe", "object", "embed", "base"}
+        assert all(script.get("src") for script in found.scripts)
+        assert len(found.ids) == len(set(found.ids)), f"{page}: an id stands twice"
+
+
+def test_headings_follow_each_other_without_gaps(site: Path) -> None:
+    for page in pages_of(site):
+        levels = _Links(page.read_text(encoding="utf-8")).headings
+        assert levels.count(1) == 1
+        steps = pairwise(levels)
+        assert all(after - before <= 1 for before, after in steps), f"{page}: {levels}"
+
+
+def test_no_file_of_a_hostile_site_holds_a_hidden_character(hostile_site: Path) -> None:
+    text = "".join(
+        path.read_text(encoding="utf-8")
+        for path in hostile_site.rglob("*")
+        if path.suffix in {".html", ".js", ".json"} and path.parent.name != "static"
+    )
+    for character, name in HIDDEN.items():
+        assert name in text
+        if character != "\u200d":  # joins the parts of emoji, where it may stay
+            assert character not in text, f"{name} is in a file as it is"
+
+
+def test_titles_that_are_markup_stay_text(hostile_site: Path) -> None:
+    home = (hostile_site / "index.html").read_text(encoding="utf-8")
+    assert "&lt;script&gt;window.owned=0&lt;/script&gt;" in home
+    assert "{{ 7*7 }}" in home
+    assert "<script>window" not in home
+
+
+def test_search_scripts_cannot_end_their_element(hostile_site: Path) -> None:
+    (script,) = (hostile_site / "data").glob("search-*.js")
+    text = script.read_text(encoding="utf-8")
+    assert "<" not in text
+    assert text.startswith('WA.add("hostile",{')
+    data = json.loads(text[len('WA.add("hostile",') : -len(");\n")])
+    directions = len(data["ids"].split("\n"))
+    assert len(data["labels"].split("\n")) == len(data["tokens"].split("\n")) == 2 * directions
+
+
+def test_the_same_runs_give_the_same_bytes(
+    run_folders: list[Path], site: Path, tmp_path: Path
+) -> None:
+    build_site(run_folders, tmp_path / "again", SMALL)
+    assert files_of(tmp_path / "again") == files_of(site)
+
+
+def test_a_second_build_writes_nothing_and_a_smaller_one_removes_the_rest(
+    tiny_folders: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "site"
+    out.mkdir()
+    (out / "README.md").write_text("kept")
+    first = build_site(tiny_folders, out, SMALL)
+    assert first.written == len(files_of(out)) - 2  # but for README.md and the manifest
+    assert first.home == out / "index.html"
+    assert first.pages == len(pages_of(out))
+    assert first.bytes == sum(
+        len(content)
+        for name, content in files_of(out).items()
+        if name not in {"README.md", MANIFEST}
+    )
+    (out / "notes.txt").write_text("a stranger's")
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    second = build_site(tiny_folders, out, SMALL)
+    assert (second.written, second.removed) == (0, 0)
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+
+    third = build_site(tiny_folders[:1], out, SMALL)
+    assert third.removed > 0
+    assert not (out / "m" / "pico-lora").exists()
+    assert (out / "README.md").read_text() == "kept"
+    assert (out / "notes.txt").read_text() == "a stranger's"
+    build_site(tiny_folders[:1], tmp_path / "fresh", SMALL)
+    kept = {k: v for k, v in files_of(out).items() if k not in {"README.md", "notes.txt"}}
+    assert kept == files_of(tmp_path / "fresh")
+
+
+def test_one_new_label_rewrites_only_what_shows_it(
+    tiny_folders: list[Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_folders[0], run)
+    out = tmp_path / "site"
+    build_site([run], out, SMALL)
+    before = files_of(out)
+    with RunStore(run / "run.duckdb", read_only=False) as store:
+        labels, failures = store.labels(), store.label_failures()
+        changed = 0
+        direction = labels[changed].direction
+        labels[changed] = dataclasses.replace(labels[changed], explanation="Something new.")
+        store.replace_labels([*labels, *failures])
+    build_site([run], out, SMALL)
+    after = files_of(out)
+    assert {name for name in after if after[name] != before.get(name)} == {
+        f"m/pico-chat/{direction.lower()}.html"
+    }
+
+
+@pytest.mark.parametrize("stranger", ["thesis.docx", "index.html", ".secret"])
+def test_a_folder_of_others_is_refused_untouched(
+    tiny_folders: list[Path], tmp_path: Path, stranger: str
+) -> None:
+    (tmp_path / stranger).write_text("mine")
+    with pytest.raises(SiteError, match=re.escape(stranger)):
+        build_site(tiny_folders, tmp_path, SMALL)
+    assert files_of(tmp_path) == {stranger: b"mine"}
+
+
+def test_a_file_of_others_in_the_way_of_a_page_is_not_overwritten(
+    tiny_folders: list[Path], tmp_path: Path
+) -> None:
+    build_site(tiny_folders[:1], tmp_path, SMALL)
+    before = files_of(tmp_path)
+    (tmp_path / "m" / "pico-lora").mkdir()
+    (tmp_path / "m" / "pico-lora" / "index.html").write_text("mine")
+    with pytest.raises(SiteError, match="in the way"):
+        build_site(tiny_folders, tmp_path, SMALL)
+    assert files_of(tmp_path) == {**before, "m/pico-lora/index.html": b"mine"}
+
+
+def test_nothing_is_written_through_a_link_out_of_the_site(
+    tiny_folders: list[Path], tmp_path: Path
+) -> None:
+    out, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
+    build_site(tiny_folders[:1], out, SMALL)
+    shutil.move(out / "m", elsewhere)
+    (out / "m").symlink_to(elsewhere)
+    before = files_of(elsewhere)
+    with pytest.raises(SiteError, match="link leads out"):
+        build_site(tiny_folders, out, SMALL)
+    assert files_of(elsewhere) == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["not json", '{"files": ["index.html"]}', '{"generator": "weightatlas", "files": ["../x"]}'],
+)
+def test_a_manifest_that_is_not_ours_is_refused(
+    tiny_folders: list[Path], tmp_path: Path, content: str
+) -> None:
+    out = tmp_path / "site"
+    out.mkdir()
+    (tmp_path / "x").write_text("outside")
+    (out / MANIFEST).write_text(content)
+    with pytest.raises(SiteError, match="not a manifest"):
+        build_site(tiny_folders, out, SMALL)
+    assert (tmp_path / "x").read_text() == "outside"
+    assert files_of(out) == {MANIFEST: content.encode()}
+
+
+def test_a_build_that_was_killed_while_rendering_or_moving_is_finished_by_the_next(
+    tiny_folders: list[Path], tmp_path: Path
+) -> None:
+    site, rendering = tmp_path / "site", tmp_path / "rendering"
+    build_site(tiny_folders, site, SMALL)
+    (rendering / PART / "m").mkdir(parents=True)
+    (rendering / PART / "m" / "half.html").write_text("<html")
+    moving = tmp_path / "moving"
+    shutil.copytree(site, moving)
+    (moving / "search.html").unlink()
+    (moving / PART).mkdir()
+    for out in (rendering, moving):
+        build_site(tiny_folders, out, SMALL)
+        assert files_of(out) == files_of(site)
+
+
+def test_a_fault_while_rendering_leaves_the_old_site_whole(
+    tiny_folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "site"
+    build_site(tiny_folders[:1], out, SMALL)
+    before = files_of(out)
+
+    def broken(_: object) -> str:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("builder.pages.site.search_script", broken)
+    with pytest.raises(RuntimeError, match="broken"):
+        build_site(tiny_folders, out, SMALL.model_copy(update={"title": "another"}))
+    assert files_of(out) == before
+
+
+def test_two_runs_of_one_name_and_runs_that_are_none_are_refused(
+    tiny_folders: list[Path], tmp_path: Path
+) -> None:
+    with pytest.raises(SiteError, match="both named 'pico-chat'"):
+        build_site([tiny_folders[0], tiny_folders[0]], tmp_path / "out", SMALL)
+    with pytest.raises(StoreError, match="no database"):
+        build_site([tmp_path], tmp_path / "out", SMALL)
+    with pytest.raises(SiteError, match="no runs"):
+        build_site([], tmp_path / "out", SMALL)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_says_nothing_of_itself_is_rendered_all_the_same(
+    tiny_folders: list[Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "bare-run"
+    run.mkdir()
+    shutil.copy(tiny_folders[1] / "run.duckdb", run / "run.duckdb")
+    original = RunStore.meta
+
+    def bare(store: RunStore) -> dict[str, object]:
+        return {"schema_version": original(store)["schema_version"]}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunStore, "meta", bare)
+        report = build_site([run], tmp_path / "site", SMALL)
+    assert (tmp_path / "site" / "m" / "bare-run" / "index.html").is_file()
+    assert report.pages >= 8
+
+
+def test_what_was_left_out_is_on_the_models_page(site: Path) -> None:
+    text = (site / "m" / "pico-chat" / "index.html").read_text(encoding="utf-8")
+    for expected in ("sink", "bos", "malformed", "empty", "cut at max_tokens", "L03 22", "CC0-1.0"):
+        assert expected in text
+
+
+def test_pages_name_no_folder_of_this_machine(site: Path) -> None:
+    for page in pages_of(site):
+        assert "/home/somebody" not in page.read_text(encoding="utf-8")
+    assert "…/models/pico-chat" in (site / "m" / "pico-chat" / "index.html").read_text("utf-8")
+
+
+def test_failures_and_missing_patterns_are_shown_as_what_they_are(site: Path) -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in (site / "m").rglob("l0*.html"))
+    assert "no consistent pattern" in pages
+    assert "gave no usable answer: truncated" in pages
+    assert "keyword statistics, not a language model" in pages
+    assert "not labelled yet" in pages
+    script = (site / "data" / "search-pico-chat.js").read_text(encoding="utf-8")
+    assert "The examples all seem to" not in script

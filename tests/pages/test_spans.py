@@ -1,0 +1,197 @@
+"""Text from outside as markup: nothing unescaped, nothing hidden, nothing lost."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder.pages.spans import LONGEST_TOKEN, Pieces, Scale, highlight, packed, plain, visible
+from builder.records import ACTIVATION_SCALE, ROLES, Example, Window
+from tests.pages.texts import HIDDEN
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=60)
+SCALE = Scale(low=-0.5, centre=0.0, high=0.5)
+
+
+class _Reader(HTMLParser):
+    """Text content, and every tag and attribute met on the way."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.text = ""
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def read(html: str) -> _Reader:
+    reader = _Reader()
+    reader.feed(html)
+    reader.close()
+    return reader
+
+
+def boxed(text: str) -> str:
+    """The text content that pages should have: code points without the brackets of plain()."""
+    return re.sub(r"⟦(U\+[0-9A-F]{4,6})⟧", r"\1", plain(text))
+
+
+def example(tokens: list[str], values: list[float], peak: int, roles: list[int]) -> Example:
+    text = "".join(tokens)
+    ends = np.cumsum([len(token) for token in tokens]).astype(np.uint32)
+    return Example(
+        "L00.o_proj.u00", "user", "max", 0, values[peak], peak, 0,
+        Window(7, "somewhere", 0, text, ends),
+        np.rint(np.asarray(values) * ACTIVATION_SCALE).astype(np.int16),
+        np.asarray(roles, dtype=np.uint8),
+    )  # fmt: skip
+
+
+def html_of(item: Example, context: int = 32) -> str:
+    return str(highlight(item, Pieces.of(item.window), SCALE, context).html)
+
+
+@given(TEXTS)
+def test_visible_text_reads_as_the_text_with_hidden_characters_named(text: str) -> None:
+    reader = read(str(visible(text)))
+    assert reader.text == boxed(text)
+    assert reader.tags <= {"b"}
+    assert reader.attributes <= {"class", "title"}
+
+
+@given(
+    st.lists(
+        st.tuples(TEXTS, st.floats(-1, 1), st.integers(0, len(ROLES) - 1)), min_size=1, max_size=12
+    ),
+    st.data(),
+)
+def test_highlighted_tokens_read_as_the_text_and_bring_no_tags(
+    parts: list[tuple[str, float, int]], data: st.DataObject
+) -> None:
+    tokens, values, roles = (list(column) for column in zip(*parts, strict=True))
+    peak = data.draw(st.integers(0, len(tokens) - 1))
+    item = example(tokens, values, peak, roles)
+    pieces = Pieces.of(item.window)
+    found = highlight(item, pieces, SCALE, context=data.draw(st.integers(0, 5)))
+    reader = read(str(found.html))
+    cut = zip(pieces.starts, pieces.ends, strict=True)
+    expected = "".join(boxed(item.window.text[start:end]) for start, end in cut)
+    assert reader.text == expected
+    assert reader.tags <= {"i", "b", "span"}
+    assert reader.attributes <= {"class", "title", "data-r"}
+    assert len(found.values) == 2 * str(found.html).count("<i ")
+
+
+@given(st.lists(st.tuples(TEXTS, st.booleans()), min_size=1, max_size=12))
+def test_pieces_hold_every_token_and_character_once(parts: list[tuple[str, bool]]) -> None:
+    tokens = ["" if empty else text for text, empty in parts]
+    window = example(tokens, [0.0] * len(tokens), 0, [0] * len(tokens)).window
+    pieces = Pieces.of(window)
+    cut = zip(pieces.starts, pieces.ends, strict=True)
+    assert "".join(window.text[start:end] for start, end in cut) == window.text
+    held = [
+        token
+        for first, last in zip(pieces.firsts, pieces.lasts, strict=True)
+        for token in range(first, last + 1)
+    ]
+    assert held == list(range(len(tokens)))
+
+
+@given(TEXTS)
+def test_plain_text_holds_no_hidden_character(text: str) -> None:
+    shown = plain(text)
+    assert plain(shown) == shown
+    for character in shown:
+        category = unicodedata.category(character)
+        assert category not in {"Cc", "Cs", "Co", "Zl", "Zp"} or character in "\n\t"
+
+
+@pytest.mark.parametrize(("character", "name"), HIDDEN.items(), ids=HIDDEN.values())
+def test_each_hidden_character_is_a_box_with_its_code_point(character: str, name: str) -> None:
+    html = str(visible(f"a{character}b"))
+    assert character not in html
+    assert f">{name}</b>" in html
+
+
+def test_every_control_and_format_character_is_hidden_but_those_with_ink() -> None:
+    # Signs that scripts draw around or before numbers are format characters one can see.
+    drawn = {*range(0x600, 0x606), 0x6DD, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD}
+    for code in range(0x110000):
+        category = unicodedata.category(chr(code))
+        if category in {"Cc", "Cf", "Zl", "Zp", "Cs", "Co"} and code not in drawn:
+            assert chr(code) in "\n\t" or plain(f"a{chr(code)}b") != f"a{chr(code)}b", hex(code)
+
+
+@pytest.mark.parametrize("text", ["👩\u200d💻", "🏳\ufe0f\u200d🌈", "👍\U0001f3fd", "❤\ufe0f"])
+def test_an_emoji_sequence_stays_one_picture(text: str) -> None:
+    assert str(visible(text)) == text
+
+
+def test_letters_of_every_script_stay_as_they_are() -> None:
+    text = "Grüße, привет, 你好, こんにちは, 안녕, مرحبا, नमस्ते, ไทย, café"
+    assert str(visible(text)) == text
+
+
+def test_a_character_split_over_tokens_is_drawn_once_with_all_its_values() -> None:
+    window = Window(0, "s", 0, "a🎉b", np.asarray([1, 2, 2, 3], dtype=np.uint32))
+    values = np.asarray([0.0, 0.2, 0.4, 0.0]) * ACTIVATION_SCALE
+    item = Example("d", "user", "max", 0, 0.4, 2, 0, window, np.rint(values).astype(np.int16),
+                   np.zeros(4, dtype=np.uint8))  # fmt: skip
+    html = html_of(item)
+    assert html.count("🎉") == 1
+    assert 'class="p6 k" title=+.200/+.400>🎉</i>' in html
+    assert Pieces.of(window).text_of(2) == "🎉"
+
+
+def test_what_lies_beyond_the_context_is_there_but_folded_away() -> None:
+    tokens = [f" w{index:02d}" for index in range(21)]
+    html = html_of(example(tokens, [0.0] * 10 + [0.5] + [0.0] * 10, 10, [0] * 21), context=2)
+    shown = re.sub(r"<span class=m>.*?</span>", "", html)
+    assert read(shown).text == " w08 w09 w10 w11 w12"
+    assert read(html).text == "".join(tokens)
+
+
+def test_a_token_of_ten_thousand_characters_is_shortened_and_says_so() -> None:
+    reader = read(html_of(example(["x" * 10_000], [0.3], 0, [0])))
+    assert len(reader.text) < 2 * LONGEST_TOKEN
+    assert f"{10_000 - 2 * (LONGEST_TOKEN // 4)} more characters" in reader.text
+
+
+def test_stretches_of_one_role_say_whose_they_are() -> None:
+    html = html_of(example(["a", "b", "c"], [0.0, 0.5, 0.0], 1, [5, 0, 0]))
+    assert re.findall(r"data-r=(\w+)", html) == ["template", "user"]
+
+
+def test_steps_reach_seven_at_the_ends_and_none_at_the_centre() -> None:
+    scale = Scale(low=-0.1, centre=0.3, high=0.5)
+    values = np.asarray([-0.5, -0.1, 0.28, 0.3, 0.32, 0.5, 0.9])
+    assert scale.steps(values).tolist() == [-7, -7, 0, 0, 0, 7, 7]
+    middles = np.asarray([scale.value_at(step) for step in range(-7, 8)])
+    assert scale.steps(middles).tolist() == list(range(-7, 8))
+
+
+def test_a_scale_without_extent_colours_nothing() -> None:
+    assert Scale(0.2, 0.2, 0.2).steps(np.asarray([0.2, 0.3, 0.1])).tolist() == [0, 0, 0]
+
+
+@given(st.lists(st.floats(-1, 1), max_size=20))
+def test_packed_values_can_be_read_to_three_decimals(values: list[float]) -> None:
+    digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    text = packed(np.asarray(values))
+    read_back = [
+        2 * (64 * digits.index(high) + digits.index(low)) / 4095 - 1
+        for high, low in zip(text[::2], text[1::2], strict=True)
+    ]
+    assert np.allclose(read_back, values, atol=0.00025)
