@@ -1,10 +1,10 @@
-"""How well do directions show what was planted, over seeds, against random directions and a null tune?
+"""How well do directions show what was planted, against random directions and a null tune?
 
-    weightatlas organisms --out organisms --seed 1 --seed 2 --seed 3 --null llama ...
-    python bench/planted.py organisms --work /tmp/planted
+    weightatlas organisms --out runs/organisms --seed 1 --seed 2 --seed 3 --null llama --null qwen2
+    python bench/planted.py runs/organisms
 
-Prints the table of docs/benchmarks.md. The seed of a fine-tune is also the seed of its corpus and of
-the random directions. Nothing is chosen after the result: every pair of the manifest is a row.
+Prints the table of docs/benchmarks.md. The seed of a fine-tune is also the seed of its corpus and
+of the random directions. Nothing is chosen after the result: every pair of the manifest is a row.
 """
 
 from __future__ import annotations
@@ -58,15 +58,11 @@ def main() -> None:
                     null_best[name] = max(found.purity, null_best.get(name, 0.0))
         for behaviour in pair.behaviours:
             best = real[behaviour.id]
-            label = next(
-                (
-                    item
-                    for (d, pole), item in labels.items()
-                    if (d, pole) == (best.direction, best.pole)
-                ),
+            found = next(
+                (item.text for key, item in labels.items() if key == (best.direction, best.pole)),
                 None,
             )
-            text = (label.text if label else None) or "no consistent pattern"
+            text = found or "no consistent pattern"
             named = {word.casefold() for word in behaviour.words}
             rows.append(
                 {
@@ -76,7 +72,6 @@ def main() -> None:
                     "behaviour": behaviour.id,
                     "kind": behaviour.kind,
                     "direction": f"{best.direction} {best.pole}",
-                    "role": best.role,
                     "purity": best.purity,
                     "label": text,
                     "label_names_it": any(word in text.casefold() for word in named),
@@ -88,15 +83,15 @@ def main() -> None:
     (options.work / "planted.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False))
     out = sys.stdout
     out.write(
-        "| family | seed | behaviour | best direction | role | purity | label | names it "
-        "| best random | best null |\n|---|---:|---|---|---|---:|---|---|---:|---:|\n"
+        "| family | seed | behaviour | best direction | purity | label | names it "
+        "| best random | best null |\n|---|---:|---|---|---:|---|---|---:|---:|\n"
     )
     for row in rows:
         null_text = "-" if row["null"] is None else f"{row['null']:.0%}"
         label = str(row["label"]).replace("|", "\\|")
         out.write(
             f"| {row['family']} ({row['method']}) | {row['seed']} | {row['behaviour']} "
-            f"| {row['direction']} | {row['role']} | {row['purity']:.0%} | {label} "
+            f"| {row['direction']} | {row['purity']:.0%} | {label} "
             f"| {'yes' if row['label_names_it'] else 'no'} | {row['random']:.0%} | {null_text} |\n"
         )
 

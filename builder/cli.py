@@ -226,13 +226,14 @@ def _print_status(found: dict[str, Any]) -> None:
 
 
 def _organisms(options: argparse.Namespace) -> int:
-    from builder.organisms.train import FAMILIES, make_organisms
+    from builder.organisms.families import FAMILIES
+    from builder.organisms.train import NULL_FAMILIES, make_organisms
 
     manifest = make_organisms(
         options.out,
         families=tuple(options.family) or tuple(FAMILIES),
         seeds=tuple(options.seed) or (1,),
-        **({"null_families": tuple(options.null)} if options.null else {}),
+        null_families=tuple(options.null) or NULL_FAMILIES,
     )
     print(f"{len(manifest['pairs'])} pairs in {options.out}")
     return 0

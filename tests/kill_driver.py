@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,8 @@ def main(recipe: Path, root: Path, points: int) -> None:
         # A few short of the last change: lock files make their number differ by one or two.
         at = 1 + number * (changes - 5) // (points - 1)
         folder = root / f"killed{at}"
-        killed = child(lambda at=at, folder=folder: build(recipe, folder, at, None))
-        finished = child(lambda folder=folder: build(recipe, folder, None, None))
+        killed = child(partial(build, recipe, folder, at, None))
+        finished = child(partial(build, recipe, folder, None, None))
         found = outcome(folder) if finished == 0 else {"tables": None, "files": None}
         report = {
             "at": at,

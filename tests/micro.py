@@ -141,7 +141,7 @@ def write_pair(folder: Path, *, seed: int = 0, rank: int = 3) -> tuple[Path, Pat
             if name.endswith(("o_proj.weight", "down_proj.weight")):
                 left = torch.randn(parameter.shape[0], rank)
                 right = torch.randn(rank, parameter.shape[1])
-                parameter += 0.05 * left @ right
+                parameter.add_(0.05 * left @ right)
     model.save_pretrained(tuned)
     for place in (base, tuned):
         tokenizer.save_pretrained(place)

@@ -60,7 +60,9 @@ def loop(documents: list[Document]) -> Any:
         streams: list[torch.Tensor] = []
         hooks = [
             layer.register_forward_hook(
-                lambda _m, _i, out: streams.append(out[0] if isinstance(out, tuple) else out)
+                lambda _m, _i, out, streams=streams: streams.append(
+                    out[0] if isinstance(out, tuple) else out
+                )
             )
             for layer in model.layers
         ]

@@ -73,8 +73,10 @@ def test_any_contents_come_back_whole_under_their_role(contents: list[str]) -> N
         # Contents are stripped, as in many templates.
         "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] | trim }} [/]{% endfor %}",
         # Contents are rewritten (earlier thoughts are dropped), so growing prefixes must decide.
-        "{% for m in messages %}[{{ m['role'] }}] {{ m['content'].split('#')[-1] | trim }} [/]"
-        "{% endfor %}",
+        (
+            "{% for m in messages %}[{{ m['role'] }}] {{ m['content'].split('#')[-1] | trim }} [/]"
+            "{% endfor %}"
+        ),
     ],
 )
 def test_templates_that_change_contents_still_give_roles(template: str) -> None:
