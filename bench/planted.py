@@ -58,11 +58,11 @@ def main() -> None:
                     null_best[name] = max(found.purity, null_best.get(name, 0.0))
         for behaviour in pair.behaviours:
             best = real[behaviour.id]
-            found = next(
+            given = next(
                 (item.text for key, item in labels.items() if key == (best.direction, best.pole)),
                 None,
             )
-            text = found or "no consistent pattern"
+            text = given or "no consistent pattern"
             named = {word.casefold() for word in behaviour.words}
             rows.append(
                 {
