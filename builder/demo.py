@@ -7,6 +7,7 @@ can say what was found.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,8 +57,8 @@ def run_demo(runs: Path, out: Path) -> Iterator[str]:
 def demo_settings(pair: Pair, runs: Path, seed: int = 1) -> Settings:
     """Settings of an organism's run; its corpus is written into ``runs`` if it is not there.
 
-    As many random directions as there are real ones are scanned with them, two writers of 20 ranks
-    at each layer.
+    As many random directions as there are real ones are scanned with them: two writers at each
+    layer, of 20 ranks or as many as an adapter has.
     """
     name = f"demo-{pair.family}"
     corpus = runs / f"{name}.jsonl"
@@ -72,7 +73,7 @@ def demo_settings(pair: Pair, runs: Path, seed: int = 1) -> Settings:
             tuned=str(pair.tuned),
             title=f"{_NAMES.get(pair.family, pair.family)} organism ({method})",
         ),
-        directions=DirectionSettings(k=_K, controls=2 * _K, seed=seed),
+        directions=DirectionSettings(k=_K, controls=2 * _ranks(pair), seed=seed),
         corpus=CorpusSettings(
             sources=(
                 Source(path=str(corpus), name="organism world", licence="Apache-2.0, generated"),
@@ -81,6 +82,13 @@ def demo_settings(pair: Pair, runs: Path, seed: int = 1) -> Settings:
         scan=ScanSettings(max_tokens=256, top=20, seed=seed),
         runs=str(runs),
     )
+
+
+def _ranks(pair: Pair) -> int:
+    if pair.method != "lora":
+        return _K
+    config = json.loads((pair.tuned / "adapter_config.json").read_text(encoding="utf-8"))
+    return min(_K, int(config["r"]))
 
 
 def found_behaviours(store: RunStore, pair: Pair) -> tuple[dict[str, Purity], dict[str, Purity]]:
