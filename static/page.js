@@ -32,8 +32,16 @@
   }
 
   // Permalinks to an example of a role that is not shown at first.
+  const anchor = () => {
+    try {
+      return decodeURIComponent(location.hash.slice(1));
+    } catch {
+      // A stray percent sign, as in #100%, names no place.
+      return "";
+    }
+  };
   const reveal = () => {
-    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const target = document.getElementById(anchor());
     const role = target && target.dataset.role && find(`#role-${target.dataset.role}`);
     if (role && getComputedStyle(target).display === "none") {
       role.checked = true;

@@ -194,6 +194,8 @@
     history.replaceState(null, "", text ? `?${text}` : location.pathname);
   };
 
+  // Anybody can write an address; what is no layer there leaves the field empty.
+  const layer = (text) => /^\d{1,9}$/.test(text ?? "") ? text : "";
   const restore = () => {
     box.value = start.get("q") ?? "";
     for (const name of ["model", "pole"]) {
@@ -202,7 +204,7 @@
         input.checked = start.getAll(name).includes(input.value);
       }
     }
-    for (const name of ["low", "high"]) field(name).value = start.get(name) ?? "";
+    for (const name of ["low", "high"]) field(name).value = layer(start.get(name));
     field("controls").checked = start.get("controls") === "1";
     field("labelled").checked = start.get("labelled") !== "0";
   };

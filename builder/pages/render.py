@@ -16,7 +16,7 @@ from builder import __version__
 from builder.assets import asset_dir
 from builder.pages import formats
 from builder.pages.links import root_of
-from builder.pages.spans import plain, visible
+from builder.pages.spans import LONGEST_LABEL, LONGEST_REMARK, brief, plain, visible
 from builder.pages.views import NOT_A_MODEL, REASONS
 
 #: Nothing is loaded from elsewhere, no inline script or style runs, no form is sent, and scripts
@@ -53,6 +53,7 @@ class Renderer:
         )
         self._environment.filters.update(
             visible=visible,
+            brief=brief,
             fixed=formats.fixed,
             signed=formats.signed,
             short=formats.short,
@@ -66,6 +67,8 @@ class Renderer:
             version=__version__,
             reasons=REASONS,
             not_a_model=NOT_A_MODEL,
+            longest_label=LONGEST_LABEL,
+            longest_remark=LONGEST_REMARK,
         )
 
     def page(self, template: str, path: str, **values: Any) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from builder.pages.spans import plain
+from builder.pages.spans import brief, plain
 from builder.pages.views import PoleView, RunView
 from builder.records import POLES
 
@@ -30,7 +30,7 @@ def search_script(run: RunView) -> str:
         "writers": _column(item.row.hookpoint.writer for item in items),
         "kinds": _column(item.row.kind for item in items),
         "sigmas": [None if s is None else float(f"{s:.4g}") for s in (i.row.sigma for i in items)],
-        "labels": _column(pole.text or "" for pole in poles),
+        "labels": _column(brief(pole.text or "") for pole in poles),
         "states": _column("" if pole.text else pole.said for pole in poles),
         "keywords": _column(_keywords(pole) for pole in poles),
         "tokens": _column(
@@ -43,10 +43,10 @@ def search_script(run: RunView) -> str:
 
 
 def _keywords(pole: PoleView) -> str:
-    """The label's keywords that its text does not hold already."""
+    """The label's keywords that its text, as search shows it, does not hold already."""
     if pole.label is None:
         return ""
-    text = (pole.label.text or "").casefold()
+    text = brief(pole.label.text or "").casefold()
     return " ".join(word for word in pole.label.keywords if word.casefold() not in text)
 
 

@@ -7,9 +7,12 @@ through one at a time, so memory does not grow with their number. The same runs 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
 
 from builder.assets import asset_dir
 from builder.config import SiteSettings
@@ -74,34 +77,17 @@ def _build(
     folder = SiteFolder(out)
     renderer = Renderer(settings.title)
     runs = [run for run, _ in opened]
-    pages = 0
+    shared = _shared_pages(runs)
+    pages = sum(len(run.directions) + 1 for run in runs) + len(shared)
     try:
-        for run, store in opened:
-            peaks, written = _put_directions(folder, renderer, run, store, settings)
-            pages += written + 1
-            _put_model(folder, renderer, run, peaks)
-        cards = [
-            (run, model_view.findings(run, FINDINGS), model_view.thumbnail(run)) for run in runs
-        ]
-        settings_table = _settings_table(runs)
-        for template, values in (
-            ("index.html", {"cards": cards}),
-            ("search.html", {"runs": runs}),
-            ("directions.html", {"runs": runs}),
-            (
-                "methods.html",
-                {
-                    "runs": runs,
-                    "settings": settings_table,
-                    "min_tokens": MIN_TOKENS,
-                    "neutral": NEUTRAL,
-                    "longest_token": LONGEST_TOKEN,
-                    "concentrated": model_view.CONCENTRATED,
-                },
-            ),
-        ):
-            folder.put(template, renderer.page(template, template, site=settings, **values))
-            pages += 1
+        with tqdm(None, "site", total=pages, unit=" pages", delay=1, disable=None) as bar:
+            for run, store in opened:
+                peaks = _put_directions(folder, renderer, run, store, settings, bar.update)
+                _put_model(folder, renderer, run, peaks)
+                bar.update()
+            for template, values in shared.items():
+                folder.put(template, renderer.page(template, template, site=settings, **values))
+                bar.update()
         for path, content in _static_files():
             folder.put(path, content)
         folder.put(".nojekyll", b"")
@@ -126,8 +112,9 @@ def _put_directions(
     run: RunView,
     store: RunStore,
     settings: SiteSettings,
-) -> tuple[Peaks, int]:
-    """Renders every direction of a run; returns what their examples peak on, and how many."""
+    on_page: Callable[[], object],
+) -> Peaks:
+    """Renders every direction of a run, calling ``on_page`` after each; returns their peaks."""
     peaks: Peaks = {}
     count = len(run.directions)
     for index, item in enumerate(run.directions):
@@ -145,7 +132,8 @@ def _put_directions(
             after=run.directions[index + 1] if index + 1 < count else None,
         )
         folder.put(item.page, content)
-    return peaks, count
+        on_page()
+    return peaks
 
 
 def _put_model(folder: SiteFolder, renderer: Renderer, run: RunView, peaks: Peaks) -> None:
@@ -171,6 +159,27 @@ def _put_model(folder: SiteFolder, renderer: Renderer, run: RunView, peaks: Peak
     )
     folder.put(run.page, content)
     folder.put(links.search_shard(run.name), search_script(run).encode("utf-8"))
+
+
+def _shared_pages(runs: Sequence[RunView]) -> dict[str, dict[str, Any]]:
+    """The pages that are not of one run, each with what its template needs."""
+    return {
+        "index.html": {
+            "cards": [
+                (run, model_view.findings(run, FINDINGS), model_view.thumbnail(run)) for run in runs
+            ]
+        },
+        "search.html": {"runs": runs},
+        "directions.html": {"runs": runs},
+        "methods.html": {
+            "runs": runs,
+            "settings": _settings_table(runs),
+            "min_tokens": MIN_TOKENS,
+            "neutral": NEUTRAL,
+            "longest_token": LONGEST_TOKEN,
+            "concentrated": model_view.CONCENTRATED,
+        },
+    }
 
 
 def _settings_table(runs: Sequence[RunView]) -> list[tuple[str, list[str | None]]]:

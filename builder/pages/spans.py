@@ -32,6 +32,10 @@ NEUTRAL = 0.15
 STRONG = 4
 #: A longer token is cut in the middle; how much is missing is said in its place.
 LONGEST_TOKEN = 400
+#: A longer label is cut at its end in lists; its direction's page has all of it.
+LONGEST_LABEL = 160
+#: The same for what a labeler remarks: why it chose a label, or what was wrong with its answer.
+LONGEST_REMARK = 600
 
 _PICTURE = (
     "\u00a9\u00ae\u203c\u2049\u2122\u2139\u2190-\u21ff\u2300-\u23ff\u24c2\u25a0-\u27bf\u2934\u2935"
@@ -80,6 +84,18 @@ def _shortened(text: str) -> str:
         HIDDEN.sub(_box, escape(part, quote=False)) for part in (text[:kept], text[-kept:])
     )
     return f"{head}<b class=cc>{len(text) - 2 * kept} more characters</b>{tail}"
+
+
+def brief(text: str, longest: int = LONGEST_LABEL) -> str:
+    """``text`` in at most ``longest`` characters: a longer one ends in an ellipsis.
+
+    Cut between two words where that loses little: cut elsewhere, an accent may lose its letter.
+    """
+    if len(text) <= longest:
+        return text
+    words = text[:longest].rpartition(" ")[0]
+    kept = words if len(words) > 0.8 * longest else text[: longest - 1]
+    return kept.rstrip() + "…"
 
 
 def visible(text: str) -> Markup:

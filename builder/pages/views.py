@@ -15,6 +15,7 @@ from typing import Any, Literal
 from builder.config import load_settings
 from builder.pages import links
 from builder.pages.formats import place
+from builder.pages.spans import brief
 from builder.records import CONTENT_ROLES, POLES, Label, LabelFailure, Pole, Range, Spectrum
 from builder.store import Count, DirectionRow, RunStore
 
@@ -56,13 +57,13 @@ class PoleView:
 
     @property
     def said(self) -> str:
-        """What stands for the pole in one line, whatever its state."""
+        """What stands for the pole in one line, whatever its state; a long label shortened."""
         if self.label and self.label.text:
-            return self.label.text
+            return brief(self.label.text)
         if self.state == "none":
             return "no consistent pattern"
         if self.failure:
-            return f"no label: {REASONS.get(self.failure.reason, self.failure.reason)}"
+            return f"no label: {brief(REASONS.get(self.failure.reason, self.failure.reason))}"
         return "not labelled yet"
 
 

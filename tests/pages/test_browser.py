@@ -305,6 +305,34 @@ def test_a_permalink_to_an_example_of_another_list_shows_it(opened: Opened, site
     expect(page.locator(f"#{anchor}")).to_be_in_viewport()
 
 
+@pytest.mark.parametrize("fragment", ["#100%", "#%E0%A4%A", "#%"])
+def test_an_anchor_that_decodes_to_nothing_stops_no_script(
+    opened: Opened, site: Path, fragment: str
+) -> None:
+    page = opened.page
+    page.goto(address(site, DIRECTION + fragment))
+    wanted = page.locator("a[rel=next]").get_attribute("href")
+    page.keyboard.press("j")
+    page.wait_for_url(f"**/{wanted}")
+    assert opened.faults == []
+
+
+@pytest.mark.parametrize("query", ["low=abc", "low=1e400&high=-3", "low=%20&high=0x1"])
+def test_layers_in_an_address_that_are_no_numbers_are_ignored(
+    opened: Opened, site: Path, query: str
+) -> None:
+    page = opened.page
+    page.goto(address(site, "search.html"))
+    ready(page)
+    whole = page.locator("#status").inner_text()
+    page.goto("about:blank")
+    page.goto(address(site, f"search.html?{query}"))
+    ready(page)
+    assert page.locator("#status").inner_text() == whole
+    assert page.url == address(site, "search.html")
+    assert opened.faults == []
+
+
 def test_the_theme_is_switched_and_remembered(opened: Opened, served: str) -> None:
     page = opened.page
     page.goto(served + "index.html")
@@ -318,6 +346,73 @@ def test_the_theme_is_switched_and_remembered(opened: Opened, served: str) -> No
     assert dark != light
     page.goto(served + "methods.html")
     assert page.evaluate(paper) == dark
+
+
+@pytest.fixture
+def phone(browser: Browser) -> Iterator[Page]:
+    """A page as wide as a phone."""
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    yield context.new_page()
+    context.close()
+
+
+@pytest.mark.parametrize("name", ["m/pico-chat/index.html", DIRECTION, "methods.html"])
+def test_tables_on_a_phone_break_no_word_and_show_where_they_scroll(
+    phone: Page, site: Path, name: str
+) -> None:
+    phone.goto(address(site, name))
+    broken: list[str] = phone.evaluate(
+        """() => [...document.querySelectorAll('.list th[scope=row]')].flatMap((cell) => {
+            const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), found = [];
+            while (texts.nextNode()) {
+                const text = texts.currentNode;
+                for (const word of text.data.matchAll(/[^ -]+/g)) {
+                    const range = document.createRange();
+                    range.setStart(text, word.index);
+                    range.setEnd(text, word.index + word[0].length);
+                    if (range.getClientRects().length > 1) found.push(word[0]);
+                }
+            }
+            return found;
+        })"""
+    )
+    assert broken == []
+    cut: list[str] = phone.evaluate(
+        """() => [...document.querySelectorAll('table')].filter((table) => {
+            const holder = table.closest('.wide');
+            if (!holder) return table.getBoundingClientRect().right > innerWidth;
+            const fade = () => parseFloat(getComputedStyle(holder).getPropertyValue('--more'));
+            const more = holder.scrollWidth > holder.clientWidth + 1;
+            return more !== fade() > 0;
+        }).map((table) => table.outerHTML.slice(0, 200))"""
+    )
+    assert cut == []
+
+
+def test_the_sign_that_a_table_goes_on_ends_where_the_table_does(phone: Page, site: Path) -> None:
+    phone.goto(address(site, "m/pico-chat/index.html"))
+    fade = "(e) => parseFloat(getComputedStyle(e).getPropertyValue('--more'))"
+    holder = phone.locator(".wide:has(.map)")
+    assert holder.evaluate(fade) > 10
+    holder.evaluate("(e) => { e.scrollLeft = e.scrollWidth; }")
+    phone.wait_for_function(
+        "getComputedStyle(document.querySelector('.wide:has(.map)')).getPropertyValue('--more')"
+        " === '0px'"
+    )
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_what_is_tapped_on_a_phone_is_high_enough(phone: Page, site: Path, name: str) -> None:
+    phone.goto(address(site, name))
+    if name.startswith("search"):
+        ready(phone)
+    low: list[str] = phone.evaluate(
+        """() => [...document.querySelectorAll('main a, main button, main summary, footer a')]
+            .filter((it) => it.checkVisibility() && !it.closest('.note, .lead, .threes p, .prose'))
+            .filter((it) => Math.min(...[...it.getClientRects()].map((box) => box.height)) < 24)
+            .map((it) => it.outerHTML)"""
+    )
+    assert low == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

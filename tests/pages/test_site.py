@@ -9,6 +9,7 @@ import shutil
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from typing import Self
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -16,9 +17,10 @@ import pytest
 from builder.errors import SiteError, StoreError
 from builder.pages import build_site
 from builder.pages.folder import MANIFEST, PART
+from builder.pages.spans import LONGEST_LABEL
 from builder.store import RunStore
 from tests.pages.conftest import SMALL
-from tests.pages.texts import HIDDEN
+from tests.pages.texts import HIDDEN, LONG_WORD
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -125,6 +127,84 @@ def test_search_scripts_cannot_end_their_element(hostile_site: Path) -> None:
     data = json.loads(text[len('WA.add("hostile",') : -len(");\n")])
     directions = len(data["ids"].split("\n"))
     assert len(data["labels"].split("\n")) == len(data["tokens"].split("\n")) == 2 * directions
+
+
+def test_a_very_long_label_is_whole_on_its_own_page_and_short_everywhere_else(
+    hostile_site: Path,
+) -> None:
+    too_long = "w" * (LONGEST_LABEL + 1)
+    shortened = "w" * 100 + "…"
+    model = hostile_site / "m" / "hostile"
+    for path in (
+        hostile_site / "index.html",
+        hostile_site / "directions.html",
+        model / "index.html",
+    ):
+        text = path.read_text(encoding="utf-8")
+        assert too_long not in text, path.name
+        assert shortened in text, path.name
+    (script,) = (hostile_site / "data").glob("search-*.js")
+    data = json.loads(script.read_text("utf-8")[len('WA.add("hostile",') : -len(");\n")])
+    assert max(map(len, data["labels"].split("\n"))) <= LONGEST_LABEL
+    whole = 0
+    for page in model.glob("l0*.html"):
+        text = page.read_text(encoding="utf-8")
+        head = text[: text.index('<main id="content"')]
+        assert too_long not in head, f"{page.name}: its title is that long"
+        for heading in re.findall(r"<h2 .*?</h2>", text, re.DOTALL):
+            assert too_long not in heading, page.name
+        whole += text.count(f'<p class="whole" tabindex="0"><bdi>before {LONG_WORD} after')
+    assert whole > 0
+
+
+def test_a_layer_is_named_as_in_ids_and_not_counted_from_one(site: Path) -> None:
+    text = (site / "m" / "pico-chat" / "l00.o_proj.u00.html").read_text(encoding="utf-8")
+    assert "<dt>layer</dt><dd>L00 <small>of 4 layers</small></dd>" in text
+    assert "0 of 4" not in text.replace("L00 <small>of 4", "")
+    model = (site / "m" / "pico-chat" / "index.html").read_text(encoding="utf-8")
+    assert "<figcaption>L00</figcaption>" in model
+
+
+class _Bar:
+    """Stands for a progress bar and keeps what it is told."""
+
+    def __init__(self, *said: object, **settings: object) -> None:
+        self.said, self.settings, self.done = said, settings, 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.settings["closed"] = True
+
+    def update(self) -> None:
+        self.done += 1
+
+
+def test_progress_counts_every_page_of_the_site(
+    tiny_folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars: list[_Bar] = []
+
+    def made(*said: object, **settings: object) -> _Bar:
+        bars.append(_Bar(*said, **settings))
+        return bars[-1]
+
+    monkeypatch.setattr("builder.pages.site.tqdm", made)
+    report = build_site(tiny_folders, tmp_path / "site", SMALL)
+    (bar,) = bars
+    assert bar.said == (None, "site")
+    assert bar.settings == {
+        "total": report.pages, "unit": " pages", "delay": 1, "disable": None, "closed": True,
+    }  # fmt: skip
+    assert bar.done == report.pages == len(pages_of(tmp_path / "site"))
+
+
+def test_a_build_off_a_terminal_prints_nothing(
+    tiny_folders: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    build_site(tiny_folders, tmp_path / "site", SMALL)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_same_runs_give_the_same_bytes(

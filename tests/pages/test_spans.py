@@ -11,7 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.pages.spans import LONGEST_TOKEN, Pieces, Scale, highlight, packed, plain, visible
+from builder.pages.spans import (
+    LONGEST_LABEL,
+    LONGEST_TOKEN,
+    Pieces,
+    Scale,
+    brief,
+    highlight,
+    packed,
+    plain,
+    visible,
+)
 from builder.records import ACTIVATION_SCALE, ROLES, Example, Window
 from tests.pages.texts import HIDDEN
 
@@ -167,6 +177,25 @@ def test_a_token_of_ten_thousand_characters_is_shortened_and_says_so() -> None:
     reader = read(html_of(example(["x" * 10_000], [0.3], 0, [0])))
     assert len(reader.text) < 2 * LONGEST_TOKEN
     assert f"{10_000 - 2 * (LONGEST_TOKEN // 4)} more characters" in reader.text
+
+
+@given(st.text(max_size=400), st.integers(2, 200))
+def test_a_brief_text_is_the_text_or_its_beginning_with_an_ellipsis(
+    text: str, longest: int
+) -> None:
+    shown = brief(text, longest)
+    assert len(shown) <= longest
+    if len(text) <= longest:
+        assert shown == text
+    else:
+        assert shown.endswith("…")
+        assert text.startswith(shown[:-1])
+
+
+def test_a_brief_text_ends_between_words_where_it_can() -> None:
+    words = "word " * 100
+    assert brief(words) == "word " * (LONGEST_LABEL // 5 - 1) + "word…"
+    assert brief("w" * 1000) == "w" * (LONGEST_LABEL - 1) + "…"
 
 
 def test_stretches_of_one_role_say_whose_they_are() -> None:
