@@ -6,18 +6,36 @@ known ones. ``run.toml`` in a run folder is the resolved recipe and can be run a
 
 from __future__ import annotations
 
+import errno
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from builder.errors import ConfigError
 
-Count = Annotated[int, Field(ge=1)]
+#: Shard files and tensor libraries hold counts in 32 bits.
+_MOST = 2**31 - 1
+Count = Annotated[int, Field(ge=1, le=_MOST)]
+CountOrNone = Annotated[int, Field(ge=0, le=_MOST)]
+Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+
+#: Settings whose value may hold a secret and is therefore never repeated.
+_UNSHOWN = frozenset({"label", "label.base_url"})
+#: Values that a user typed are repeated in messages up to this many characters.
+_SHOWN_CHARACTERS = 200
+_USER_INFO = re.compile(r"\s*([a-z][a-z0-9+.-]*:)?[/\\]*[^/\\?#]*@", re.IGNORECASE)
 
 
 class Section(BaseModel):
@@ -49,10 +67,10 @@ class DirectionSettings(Section):
     #: ``delta``: of W_tuned - W_base; ``raw``: of W_tuned alone, when no base is published.
     method: Literal["delta", "raw"] = "delta"
     #: Random unit directions per layer that go through the same scan, labels and pages.
-    controls: Annotated[int, Field(ge=0)] = 2
+    controls: CountOrNone = 2
     #: Promoted and suppressed tokens kept of each direction.
-    logit_lens_tokens: Annotated[int, Field(ge=0)] = 12
-    seed: int = 0
+    logit_lens_tokens: CountOrNone = 12
+    seed: Seed = 0
 
 
 class Source(Section):
@@ -116,7 +134,7 @@ class ScanSettings(Section):
     device: str = "auto"
     #: Weights and forward pass; cosines are float32 in any case.
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    seed: int = 0
+    seed: Seed = 0
 
 
 class LabelSettings(Section):
@@ -132,11 +150,21 @@ class LabelSettings(Section):
     api_key_env: str = "OPENAI_API_KEY"
     #: Examples of the pole, and contrast examples, shown to the explainer.
     examples: Count = 10
-    contrast: Annotated[int, Field(ge=0)] = 10
+    contrast: CountOrNone = 10
     temperature: float | None = None
     max_completion_tokens: Count = 400
     timeout: Annotated[float, Field(gt=0)] = 60.0
     concurrency: Count = 8
+
+    @field_validator("base_url")
+    @classmethod
+    def _no_secret(cls, base_url: str) -> str:
+        if _USER_INFO.match(base_url):
+            raise ValueError(
+                "holds a user name or password (something before an '@'), and settings are "
+                "published; put the key into the environment variable that label.api_key_env names"
+            )
+        return base_url
 
 
 class SiteSettings(Section):
@@ -172,27 +200,38 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
     models and corpora that exist beside the recipe are resolved from there.
     Raises ConfigError for a missing file, bad TOML, an unknown setting or a bad value.
     """
+    where = _shown(str(path).replace("\0", "\\0"))
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        # Editors on Windows begin a file with a byte order mark.
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such recipe") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+        raise ConfigError(f"{where}: no such recipe") from error
+    except OSError as error:
+        raise ConfigError(f"{where}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{where}: is not UTF-8 text, as a recipe must be: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"{where}: cannot be the name of a recipe: {error}") from error
+    try:
+        table = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: not valid TOML: {error}") from error
     _resolve_paths(table, path.parent)
     for override in overrides:
         apply_override(table, override)
-    return parse_settings(table, where=str(path))
+    return parse_settings(table, where=where)
 
 
 def parse_settings(table: Mapping[str, Any], *, where: str = "settings") -> Settings:
     """Checked settings from a plain table; raises ConfigError with every fault on its own line."""
     try:
-        return Settings.model_validate(table)
+        settings = Settings.model_validate(table)
     except ValidationError as error:
-        faults = "\n".join(f"  {_fault(dict(item))}" for item in error.errors())
-        raise ConfigError(f"{where}:\n{faults}") from error
+        faults = [_fault(dict(item)) for item in error.errors()]
+        raise ConfigError("\n  ".join([f"{where}:", *faults])) from error
+    if faults := list(_impossible_paths(settings)):
+        raise ConfigError("\n  ".join([f"{where}:", *faults]))
+    return settings
 
 
 def dump_settings(settings: Settings) -> str:
@@ -218,11 +257,21 @@ def apply_override(table: dict[str, Any], override: str) -> None:
     """Sets one ``dotted.key=value`` in place; a number in the key indexes a list."""
     key, separator, text = override.partition("=")
     if not separator or not re.fullmatch(r"[a-z_]+(\.([a-z_]+|\d+))*", key.strip()):
-        raise ConfigError(f"--set {override}: expected key=value, such as scan.top=10")
+        raise ConfigError(f"--set {_shown(key)}: expected key=value, such as scan.top=10")
+    value: Any = text
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
+        found = tomllib.loads(f"value = {text}")
+    except ValueError:
+        pass
+    except RecursionError as error:
+        raise ConfigError(f"--set {_shown(key)}: the value is nested too deeply") from error
+    else:
+        value = found.pop("value")
+        if found:
+            raise ConfigError(
+                f"--set {_shown(key)}: the value goes on with further settings "
+                f"({_shown(', '.join(found))}); give each a --set of its own"
+            )
     *parents, last = key.strip().split(".")
     node: Any = table
     try:
@@ -233,7 +282,7 @@ def apply_override(table: dict[str, Any], override: str) -> None:
         else:
             node[last] = value
     except (TypeError, ValueError, IndexError, AttributeError) as error:
-        raise ConfigError(f"--set {override}: there is no such place in the settings") from error
+        raise ConfigError(f"--set {_shown(key)}: there is no such place in the settings") from error
 
 
 def _fault(item: dict[str, Any]) -> str:
@@ -245,7 +294,38 @@ def _fault(item: dict[str, Any]) -> str:
         return f"{path}: unknown setting {name!r}; known here: {known}"
     if item["type"] == "missing":
         return f"{path}: needed, but missing"
-    return f"{path}: {item['msg']} (found {item['input']!r})"
+    # What pydantic puts before the text of a validator of ours.
+    message = item["msg"].removeprefix("Value error, ")
+    if path in _UNSHOWN:
+        return f"{path}: {message}"
+    return f"{path}: {message} (found {_shown(repr(item['input']))})"
+
+
+def _shown(text: str) -> str:
+    """The text as it stands in a message: whole, or the beginning of a very long one."""
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+
+
+def _impossible_paths(settings: Settings) -> Iterator[str]:
+    """A line for every setting whose value cannot be a path on this system, whatever is there."""
+    places = {
+        "model.base": settings.model.base,
+        "model.tuned": settings.model.tuned,
+        **{f"corpus.sources.{n}.path": s.path for n, s in enumerate(settings.corpus.sources)},
+        "site.out": settings.site.out,
+        "runs": settings.runs,
+    }
+    for name, place in places.items():
+        fault = ""
+        try:
+            Path(place).lstat()
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                fault = "is too long for a path on this system"
+        except ValueError:
+            fault = "holds a character that no path can hold"
+        if fault:
+            yield f"{name}: {fault} (found {_shown(repr(place))})"
 
 
 def _section_at(parents: Sequence[Any]) -> type[BaseModel] | None:
@@ -275,8 +355,11 @@ def _resolve_paths(table: dict[str, Any], folder: Path) -> None:
     def resolved(text: Any) -> Any:
         if isinstance(text, str) and text and not Path(text).is_absolute():
             beside = folder / text
-            if beside.exists() or (any(c in text for c in "*?[") and beside.parent.exists()):
-                return str(beside.resolve())
+            try:
+                if beside.exists() or (any(c in text for c in "*?[") and beside.parent.exists()):
+                    return str(beside.resolve())
+            except (OSError, ValueError):  # no path; what it is instead is found out later
+                return text
         return text
 
     model = table.get("model")

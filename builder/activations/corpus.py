@@ -8,11 +8,15 @@ Whatever a row says is data: nothing in it is executed, followed or used as a pa
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import glob
 import gzip
 import hashlib
 import json
+import os
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,9 +25,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
 from builder.config import CorpusSettings, Source
 from builder.errors import CorpusError
+from builder.weights.reasons import reason
 
 #: How often rows name their chat, in the order they are looked for.
 MESSAGES_COLUMNS = ("messages", "conversation", "conversations", "chat", "dialogue")
@@ -35,6 +41,9 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _SUFFIXES = (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz", ".ndjson.gz", ".parquet")
 #: A line longer than this many bytes is a fault, not a document; it bounds memory.
 MAX_LINE_BYTES = 64 << 20
+_ONE_ARRAY = (
+    "the file begins as one JSON array, but JSON lines (one object a line) or Parquet is needed"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +80,41 @@ class CorpusTally:
 def corpus_stamp(settings: CorpusSettings) -> str:
     """A digest of the settings and of every local file's name and bytes.
 
-    Raises CorpusError when a path is missing, matches nothing or is of an unknown kind.
+    Raises CorpusError when a path is missing, matches nothing, is of an unknown kind or cannot be
+    read.
     """
     digest = hashlib.blake2b(settings.model_dump_json().encode(), digest_size=16)
-    for source in settings.sources:
-        for path in source_files(source) if source.path else ():
-            digest.update(f"{path.name}\0".encode())
-            with path.open("rb") as stream:
-                while block := stream.read(1 << 22):
-                    digest.update(block)
+    files = [path for source in settings.sources if source.path for path in source_files(source)]
+    with tqdm(
+        None, "corpus check", total=_bytes(files), unit="B", unit_scale=True, delay=1, disable=None
+    ) as bar:
+        for path in files:
+            # Bytes: a name may hold what is not UTF-8.
+            digest.update(os.fsencode(path.name) + b"\0")
+            try:
+                with path.open("rb") as stream:
+                    while block := stream.read(1 << 22):
+                        digest.update(block)
+                        bar.update(len(block))
+            except OSError as error:
+                raise CorpusError(f"{path}: cannot be read: {error.strerror}") from error
     return digest.hexdigest()
 
 
 def source_files(source: Source) -> list[Path]:
-    """The files of a local source, sorted by name; see :class:`builder.config.Source`."""
+    """The files of a local source, sorted by name; see :class:`builder.config.Source`.
+
+    Raises CorpusError when there is none, or one of an unknown kind.
+    """
+    try:
+        return _found_files(source)
+    except (OSError, ValueError) as error:
+        # A name too long, closed to us or with a NUL.
+        why = error.strerror if isinstance(error, OSError) else error
+        raise CorpusError(f"{source.path[:200]!r}: cannot be looked up ({why})") from error
+
+
+def _found_files(source: Source) -> list[Path]:
     place = Path(source.path)
     if place.is_dir():
         files = sorted(item for item in place.iterdir() if _readable(item))
@@ -152,18 +182,40 @@ def write_slice(path: Path, documents: Sequence[Document]) -> None:
     pq.write_table(table, path, compression="zstd")
 
 
-def read_slice(path: Path) -> list[Document]:
-    """The documents of a slice, as they were written."""
-    rows = pq.read_table(path).to_pylist()
-    return [
-        Document(
-            row["doc_id"],
-            row["source"],
-            tuple((role, content) for role, content in json.loads(row["messages"])),
-            row["text"],
-        )
-        for row in rows
-    ]
+def read_slice(path: Path, digest: str | None = None) -> list[Document]:
+    """The documents of a slice, as they were written.
+
+    ``digest`` is the hex BLAKE2b (16 bytes) of the file as it was frozen. Raises CorpusError when
+    the file is missing, damaged or another.
+    """
+    try:
+        data = path.read_bytes()
+        if digest is not None and hashlib.blake2b(data, digest_size=16).hexdigest() != digest:
+            raise ValueError("it is not the file that was frozen")
+        rows = pq.read_table(pa.BufferReader(data)).to_pylist()
+        return [
+            Document(
+                row["doc_id"],
+                row["source"],
+                tuple((role, content) for role, content in json.loads(row["messages"])),
+                row["text"],
+            )
+            for row in rows
+        ]
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, pa.ArrowException) as error:
+        raise CorpusError(
+            f"{path}: the frozen corpus is damaged ({reason(error)}); delete the run folder and "
+            "start anew"
+        ) from error
+
+
+def _bytes(files: Sequence[Path]) -> int:
+    """Size of the files; one that cannot be looked at counts nothing, reading it will tell."""
+    total = 0
+    for path in files:
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size
+    return total
 
 
 def _readable(path: Path) -> bool:
@@ -182,27 +234,69 @@ def _file_rows(source: Source) -> Iterator[dict[str, Any] | BadRow]:
     for path in source_files(source):
         try:
             if path.name.lower().endswith(".parquet"):
-                for batch in pq.ParquetFile(path).iter_batches(batch_size=1024):
-                    yield from batch.to_pylist()
+                yield from _parquet_rows(path, _columns(source))
             else:
                 yield from _json_lines(path)
-        except (OSError, EOFError, pa.ArrowException) as error:
+        except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
             raise CorpusError(f"{path}: cannot be read: {error}") from error
+
+
+def _columns(source: Source) -> frozenset[str]:
+    """The columns that a document may be made of."""
+    chat = (source.messages_column,) if source.messages_column else MESSAGES_COLUMNS
+    text = (source.text_column,) if source.text_column else TEXT_COLUMNS
+    return frozenset({*chat, *text, source.source_column})
+
+
+def _parquet_rows(path: Path, wanted: frozenset[str]) -> Iterator[dict[str, Any] | BadRow]:
+    """The wanted columns of every row; the others may hold what Python has no value for."""
+    with pq.ParquetFile(path) as file:
+        names = sorted(wanted & set(file.schema_arrow.names))
+        if not names:
+            yield from ({} for _ in range(file.metadata.num_rows))
+            return
+        before = 0
+        for batch in file.iter_batches(batch_size=1024, columns=names):
+            # A column "text.x" comes along with "text".
+            places = [at for at, name in enumerate(batch.schema.names) if name in wanted]
+            yield from _python_rows(batch.select(places), path, before)
+            before += batch.num_rows
+
+
+def _python_rows(batch: pa.RecordBatch, path: Path, before: int) -> list[dict[str, Any] | BadRow]:
+    """The rows of a batch; one with bytes that are not UTF-8, or with no date, is a fault."""
+    try:
+        return list(batch.to_pylist())
+    except (ValueError, OverflowError):
+        rows: list[dict[str, Any] | BadRow] = []
+        for at in range(batch.num_rows):
+            try:
+                rows += batch.slice(at, 1).to_pylist()
+            except (ValueError, OverflowError):
+                rows.append(BadRow(f"{path.name} row {before + at + 1}", "a damaged value"))
+        return rows
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any] | BadRow]:
     opener = gzip.open if path.name.lower().endswith(".gz") else open
     with opener(path, "rb") as stream:
         number = 0
+        first = True
         while line := stream.readline(MAX_LINE_BYTES):
             number += 1
             where = f"{path.name} line {number}"
+            fault = ""
             if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
                 while (rest := stream.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
                     pass
-                yield BadRow(where, f"line longer than {MAX_LINE_BYTES >> 20} MiB")
+                fault = f"line longer than {MAX_LINE_BYTES >> 20} MiB"
+            elif not line.strip():
                 continue
-            if not line.strip():
+            if first and line.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+                fault = _ONE_ARRAY
+            first = False
+            if fault:
+                yield BadRow(where, fault)
                 continue
             try:
                 row = json.loads(line)
@@ -226,9 +320,12 @@ def _dataset_rows(source: Source) -> Iterator[dict[str, Any] | BadRow]:
         )
         for row in rows:
             yield dict(row)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+    # Nothing of ours runs in there, and the library passes on whatever its many readers raise.
+    except Exception as error:
         raise CorpusError(
-            f"{source.dataset} (split {source.split}): cannot be loaded: {error}"
+            f"{source.dataset} (split {source.split}): cannot be loaded "
+            f"({type(error).__name__}: {reason(error)}); a dataset is a name on the hub or a "
+            "folder that the datasets library can read"
         ) from error
 
 
@@ -261,7 +358,7 @@ def _conversation(
             return BadRow(where, "a message that is not an object")
         role = item.get("role", item.get("from"))
         content = item.get("content", item.get("value"))
-        role = _SPEAKERS.get(role, role) if isinstance(role, str) else role
+        role = _SPEAKERS.get(role, role) if isinstance(role, str) else None
         if role not in _KNOWN_ROLES:
             return BadRow(where, "a message with an unknown role")
         if not isinstance(content, str):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from builder.errors import StoreError
 from builder.records import HISTOGRAM_BINS
 
 #: Columns of a shard's ``examples.parquet``; ``direction`` is the index in the direction set,
@@ -85,7 +86,25 @@ COUNTS_SCHEMA = pa.schema(
 
 
 def read_counts(shard: Path) -> list[tuple[str, str, int]]:
-    """(what, name, n) of a finished shard; see COUNTS_SCHEMA."""
-    table = pq.read_table(shard / "counts.parquet", schema=COUNTS_SCHEMA)
+    """(what, name, n) of a finished shard; see COUNTS_SCHEMA and :func:`read_shard_file`."""
+    table = read_shard_file(shard, "counts.parquet", COUNTS_SCHEMA)
     columns = (table[name].to_pylist() for name in ("what", "name", "n"))
     return list(zip(*columns, strict=True))
+
+
+def read_shard_file(shard: Path, name: str, schema: pa.Schema) -> pa.Table:
+    """One file of a finished shard; raises StoreError that names a missing or damaged one."""
+    path = shard / name
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+        if table.schema.names != schema.names:
+            raise pa.ArrowInvalid(f"its columns are {', '.join(table.schema.names)}")
+        table = table.cast(schema)
+        table.validate(full=True)
+    except (OSError, pa.ArrowException) as error:
+        what = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged ({error})"
+        raise StoreError(
+            f"{path}: {what}; delete the folder {shard} and run the same command again"
+        ) from error
+    return table

@@ -4,7 +4,8 @@ A conversation is rendered by the model's own chat template. To know which chara
 the template is rendered a second time with a placeholder in place of every content: what stands
 between the placeholders is the template's. If putting the contents back gives the rendered text,
 the spans are exact; if not (templates that rewrite contents), the rendering of growing prefixes
-decides; if that fails too, the document is dropped and counted.
+decides, content being looked for between what the template puts before and after it; if that fails
+too, the document is dropped and counted.
 """
 
 from __future__ import annotations
@@ -174,9 +175,7 @@ class DocumentTokenizer:
         self, messages: Sequence[tuple[str, str]], text: str
     ) -> tuple[tuple[int, int, int], ...] | None:
         roles = tuple(role for role, _ in messages)
-        if roles not in self._skeletons:
-            self._skeletons[roles] = self._skeleton(roles)
-        pieces = self._skeletons[roles]
+        pieces = self._pieces(roles)
         if pieces is None:
             return None
         for contents in (
@@ -191,6 +190,11 @@ class DocumentTokenizer:
             if at == len(text) and text == _interleave(pieces, contents):
                 return tuple(spans)
         return None
+
+    def _pieces(self, roles: tuple[str, ...]) -> list[str] | None:
+        if roles not in self._skeletons:
+            self._skeletons[roles] = self._skeleton(roles)
+        return self._skeletons[roles]
 
     def _skeleton(self, roles: tuple[str, ...]) -> list[str] | None:
         """The template's own text before, between and after the contents of such a chat."""
@@ -207,18 +211,27 @@ class DocumentTokenizer:
     def _spans_by_prefix(
         self, messages: Sequence[tuple[str, str]], text: str
     ) -> tuple[tuple[int, int, int], ...] | None:
+        roles = tuple(role for role, _ in messages)
         spans: list[tuple[int, int, int]] = []
         at = 0
         for number, (role, content) in enumerate(messages):
             prefix = self._apply(messages[: number + 1])
             common = len(prefix) if text.startswith(prefix) else _common(text, prefix)
+            pieces = self._pieces(roles[: number + 1])
+            header, closing = pieces[-2:] if pieces else ("", "")
+            at += len(header) if text.startswith(header, at) else 0
+            stop = max(at, min(common, len(prefix.removesuffix(closing))))
             wanted = content.strip()
-            # From the right: a header may contain the same word, the content comes after it.
-            start = text.rfind(wanted, at, common) if wanted else at
+            if text[at:stop].strip() == wanted:
+                start, end = at, stop
+            else:
+                # From the right: what the template adds, like a header, stands before the content.
+                start = text.rfind(wanted, at, stop)
+                end = start + len(wanted)
             if start < 0:
                 return None
-            spans.append((start, start + len(wanted), _ROLE_INDEX[role]))
-            at = start + len(wanted)
+            spans.append((start, end, _ROLE_INDEX[role]))
+            at = end
         return tuple(spans)
 
 

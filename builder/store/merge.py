@@ -17,9 +17,9 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
+from tqdm import tqdm
 
-from builder.activations.shard_files import COUNTS_SCHEMA, STATS_SCHEMA
+from builder.activations.shard_files import COUNTS_SCHEMA, STATS_SCHEMA, read_shard_file
 from builder.errors import DiskFullError, StoreError, is_disk_full
 from builder.records import CONTENT_ROLES, HISTOGRAM_BINS, ROLES, DirectionSet
 from builder.store.schema import SCHEMA, SCHEMA_VERSION, connect, insert_rows, remove
@@ -72,13 +72,20 @@ def write_database(
             connection.execute("CHECKPOINT")
         part.replace(path)
         remove(path.with_name(path.name + ".wal"))
+    except StoreError:
+        remove(part)
+        raise
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         remove(part)
         if is_disk_full(error):
             raise DiskFullError(
                 f"{path}: no space left; free some and run again, finished shards are kept"
             ) from error
-        raise StoreError(f"{path}: the merge failed and nothing was changed: {error}") from error
+        raise StoreError(
+            f"{path}: the merge failed and nothing was changed: {error}\n"
+            "if a file of a shard is missing or damaged, delete that shard's folder and run the "
+            "same command again"
+        ) from error
 
 
 def _insert_meta(connection: duckdb.DuckDBPyConnection, meta: Mapping[str, Any]) -> None:
@@ -144,8 +151,8 @@ def _merge_stats(
     total, squares = np.zeros(shape), np.zeros(shape)
     low = np.full(shape, np.inf, dtype=np.float32)
     high = np.full(shape, -np.inf, dtype=np.float32)
-    for shard in shards:
-        table = pq.read_table(shard / "stats.parquet", schema=STATS_SCHEMA)
+    for shard in tqdm(shards, "merge", unit=" shards", delay=1, disable=None):
+        table = read_shard_file(shard, "stats.parquet", STATS_SCHEMA)
         at = (table["direction"].to_numpy(), table["role"].to_numpy())
         n[at] += table["n"].to_numpy()
         total[at] += table["total"].to_numpy()
@@ -284,7 +291,7 @@ def _merge_counts(
     further: Sequence[tuple[str, str, int]],
 ) -> None:
     rows = [{"what": what, "name": name, "layer": None, "n": n} for what, name, n in further]
-    tables = [pq.read_table(shard / "counts.parquet", schema=COUNTS_SCHEMA) for shard in shards]
+    tables = [read_shard_file(shard, "counts.parquet", COUNTS_SCHEMA) for shard in shards]
     incoming = pa.concat_tables([*tables, pa.Table.from_pylist(rows, schema=COUNTS_SCHEMA)])
     connection.register("incoming", incoming)
     connection.execute(

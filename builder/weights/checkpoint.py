@@ -128,21 +128,27 @@ def digest(*parts: torch.Tensor | str) -> bytes:
 
 
 def _read_config(place: Place) -> Any:
+    adapted = (place.folder / "adapter_config.json").is_file()
     if not (place.folder / "config.json").is_file():
-        hint = (
-            "; it is an adapter, whose base has to be given as well"
-            if (place.folder / "adapter_config.json").is_file()
-            else ""
-        )
+        hint = "; it is an adapter, whose base has to be given as well" if adapted else ""
         raise CheckpointError(f"{place.name}: is not a model folder: it has no config.json{hint}")
+    if adapted:
+        # transformers would put the adapter on the model without a word; the weights alone would
+        # then show another model than the one that is run.
+        raise CheckpointError(
+            f"{place.name}: holds a whole model and an adapter (adapter_config.json); move the "
+            "adapter to a folder of its own, or take it away if it is merged already"
+        )
     try:
         config = AutoConfig.from_pretrained(str(place.folder), trust_remote_code=False)
     except (
         OSError,
         ValueError,
         TypeError,
-        KeyError,
+        LookupError,
+        ArithmeticError,
         AttributeError,
+        RecursionError,
         StrictDataclassError,
     ) as error:
         raise CheckpointError(

@@ -19,6 +19,8 @@ from builder.errors import CheckpointError, ConfigError
 from builder.weights.reasons import reason
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+#: Names are repeated in messages up to this many characters.
+_SHOWN_CHARACTERS = 200
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _WEIGHTS = ["*.safetensors"]
 _PICKLES = ["pytorch_model*.bin", "adapter_model.bin"]
@@ -42,9 +44,20 @@ def locate(source: str, revision: str | None = None) -> Place:
     """
     if not source.strip():
         raise ConfigError("a model needs a name: a local folder or a hub id such as org/model")
-    path = Path(source).expanduser()
-    if path.exists():
-        if not path.is_dir():
+    path = Path(source)
+    try:
+        path = path.expanduser()
+        found, is_folder = path.exists(), path.is_dir()
+    except (OSError, ValueError, RuntimeError) as error:
+        # A name too long or closed to us, one with a NUL, or the home of nobody ("~nobody").
+        shown = source if len(source) <= _SHOWN_CHARACTERS else f"{source[:_SHOWN_CHARACTERS]}..."
+        why = error.strerror if isinstance(error, OSError) else error
+        raise CheckpointError(
+            f"{shown!r}: cannot be looked up as a folder ({why}); a model is a local folder or a "
+            "hub id such as org/model"
+        ) from error
+    if found:
+        if not is_folder:
             raise CheckpointError(
                 f"{source}: is a file; a model is a folder with config.json and its weights"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tqdm import tqdm
 
 from builder.activations import corpus
 from builder.activations.corpus import (
@@ -81,10 +83,23 @@ def test_a_datasets_folder_is_read_by_name(tmp_path: Path) -> None:
     assert documents[0].messages == (("user", "hi"), ("assistant", "yo"))
 
 
-def test_a_dataset_that_cannot_be_had_is_one_message() -> None:
-    chosen = CorpusSettings(sources=(Source(dataset="no-such/dataset-anywhere"),))
-    with pytest.raises(CorpusError, match="no-such/dataset-anywhere"):
+@pytest.mark.parametrize("name", ["no-such/dataset-anywhere", "///", "a/b/c/d", "x" * 5000])
+def test_a_dataset_that_cannot_be_had_is_one_message(name: str) -> None:
+    chosen = CorpusSettings(sources=(Source(dataset=name),))
+    with pytest.raises(CorpusError, match=f"^{name} .*cannot be loaded"):
         read(chosen)
+
+
+@pytest.mark.parametrize("error", [IndexError, KeyError, TypeError, AttributeError, EOFError])
+def test_whatever_the_datasets_library_raises_is_one_message(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def load(*_: Any, **__: Any) -> Any:
+        raise error("inside")
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    with pytest.raises(CorpusError, match=f"{error.__name__}: .*inside"):
+        read(CorpusSettings(sources=(Source(dataset="org/named"),)))
 
 
 BAD_ROWS = [
@@ -95,6 +110,8 @@ BAD_ROWS = [
     ({"messages": []}, "empty conversation"),
     ({"messages": ["hi"]}, "a message that is not an object"),
     ({"messages": [{"role": "wizard", "content": "hi"}]}, "a message with an unknown role"),
+    ({"messages": [{"role": ["a"], "content": "x"}]}, "a message with an unknown role"),
+    ({"messages": [{"from": {"a": 1}, "value": "x"}]}, "a message with an unknown role"),
     ({"messages": [{"role": "user", "content": 3}]}, "a message whose content is not text"),
 ]
 
@@ -137,6 +154,10 @@ def test_missing_unknown_and_damaged_files_are_named(tmp_path: Path) -> None:
     damaged.write_bytes(gzip.compress(b'{"text": "x"}\n' * 1000)[:-20])
     with pytest.raises(CorpusError, match=r"b\.jsonl\.gz: cannot be read"):
         read(settings(damaged))
+    broken = tmp_path / "d.jsonl.gz"
+    broken.write_bytes(gzip.compress(b'{"text": "x"}\n' * 1000)[:10] + b"\xff" * 400)
+    with pytest.raises(CorpusError, match=r"d\.jsonl\.gz: cannot be read"):
+        read(settings(broken))
     not_parquet = tmp_path / "c.parquet"
     not_parquet.write_bytes(b"PAR1 but no more")
     with pytest.raises(CorpusError, match=r"c\.parquet: cannot be read"):
@@ -196,3 +217,128 @@ def test_slices_give_back_their_documents(tmp_path: Path) -> None:
     ]
     write_slice(tmp_path / "s.parquet", documents)
     assert read_slice(tmp_path / "s.parquet") == documents
+
+
+def column_of_bytes(*values: bytes) -> pa.Array:
+    """A string column of these bytes, valid UTF-8 or not, as damaged and careless writers leave."""
+    return pa.Array.from_buffers(pa.string(), len(values), pa.array(values, pa.binary()).buffers())
+
+
+def test_a_parquet_row_that_is_not_utf8_is_a_counted_fault(tmp_path: Path) -> None:
+    texts = [b"good"] * 3000
+    texts[1500] = b"bad \xff\xfe"
+    pq.write_table(pa.table({"text": column_of_bytes(*texts)}), tmp_path / "a.parquet")
+    documents, tally = read(settings(tmp_path / "a.parquet"))
+    assert len(documents) == 2999
+    assert {d.doc_id for d in documents} == set(range(3000)) - {1500}
+    assert dict(tally.dropped) == {"a damaged value": 1}
+    with pytest.raises(CorpusError, match=r"1 of 3000 rows.*a\.parquet row 1501: a damaged value"):
+        read(settings(tmp_path / "a.parquet", max_bad_share=0))
+
+
+def test_columns_that_no_document_is_made_of_are_not_read(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "when": pa.array([2**62, 0], pa.timestamp("us")),
+            "raw": column_of_bytes(b"\xff", b"x"),
+            "body.raw": column_of_bytes(b"\xff", b"x"),
+            "body": ["one", "two"],
+            "origin": ["here", "there"],
+            "text": ["not this", "nor this"],
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    source = Source(path=str(tmp_path / "a.parquet"), text_column="body", source_column="origin")
+    documents, _ = read(CorpusSettings(sources=(source,)))
+    assert documents == [Document(0, "here", text="one"), Document(1, "there", text="two")]
+
+
+def test_parquet_rows_without_any_known_column_are_counted_faults(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"title": ["a", "b"]}), tmp_path / "a.parquet")
+    with pytest.raises(CorpusError, match=r"2 of 2 rows.*neither text nor messages"):
+        read(settings(tmp_path / "a.parquet"))
+
+
+@pytest.mark.parametrize("start", ["", "\n \n", "\ufeff"])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_file_that_is_one_json_array_is_called_so(
+    tmp_path: Path, indent: int | None, start: str
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(start + json.dumps([TEXT] * 30, indent=indent), encoding="utf-8")
+    with pytest.raises(CorpusError, match=r"one JSON array, but JSON lines \(one object a line\)"):
+        read(settings(path))
+
+
+def test_only_the_first_line_can_begin_an_array(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "a.jsonl", [*[TEXT] * 300, "[1]"])
+    assert dict(read(settings(path))[1].dropped) == {"not a JSON object": 1}
+
+
+@pytest.mark.parametrize("name", ["x" * 5000 + ".jsonl", "a\0b.jsonl"])
+def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
+    with pytest.raises(CorpusError):
+        corpus_stamp(settings(Path(name)))
+
+
+def test_a_file_that_cannot_be_opened_for_the_stamp_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_lines(tmp_path / "a.jsonl", [TEXT])
+
+    def refuse(*_: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(CorpusError, match=r"a\.jsonl: cannot be read: Permission denied"):
+        corpus_stamp(settings(path))
+
+
+def test_the_stamp_tells_how_far_it_is_by_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars: list[Any] = []
+
+    def shown(*arguments: Any, **options: Any) -> Any:
+        bar = tqdm(*arguments, **{**options, "disable": False})
+        bars.append((bar, options))
+        return bar
+
+    monkeypatch.setattr(corpus, "tqdm", shown)
+    one = write_lines(tmp_path / "a.jsonl", [TEXT])
+    two = write_lines(tmp_path / "b.jsonl", [TEXT] * 9)
+    corpus_stamp(settings(one, two))
+    ((bar, options),) = bars
+    assert bar.n == bar.total == one.stat().st_size + two.stat().st_size
+    assert (options["unit"], options["unit_scale"], options["disable"]) == ("B", True, None)
+
+
+def digest_of_file(path: Path) -> str:
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+
+
+def test_a_slice_that_is_not_the_frozen_one_is_refused(tmp_path: Path) -> None:
+    path, other = tmp_path / "s.parquet", tmp_path / "other.parquet"
+    write_slice(path, [Document(0, "s", text="frozen")])
+    write_slice(other, [Document(0, "s", text="another")])
+    digest = digest_of_file(path)
+    assert read_slice(path, digest) == [Document(0, "s", text="frozen")]
+    damaged = r"s\.parquet: the frozen corpus is damaged .*; delete the run folder and start anew"
+    path.write_bytes(other.read_bytes())
+    with pytest.raises(CorpusError, match=damaged):
+        read_slice(path, digest)
+    path.unlink()
+    with pytest.raises(CorpusError, match=damaged):
+        read_slice(path, digest)
+
+
+@pytest.mark.parametrize("columns", [None, {"a": [1]}, {"doc_id": [1], "messages": [None]}])
+def test_a_damaged_slice_is_refused_without_a_digest(tmp_path: Path, columns: Any) -> None:
+    path = tmp_path / "s.parquet"
+    if columns is None:
+        write_slice(path, [Document(0, "s", text="frozen")])
+        path.write_bytes(path.read_bytes()[:-30])
+    else:
+        pq.write_table(pa.table(columns), path)
+    with pytest.raises(CorpusError, match="the frozen corpus is damaged"):
+        read_slice(path)

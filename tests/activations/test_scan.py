@@ -197,6 +197,10 @@ def test_equal_texts_are_listed_once_and_counted(tmp_path: Path) -> None:
     ):
         for row in one.directions():
             for plain, repeated in zip(one.examples(row.id), two.examples(row.id), strict=True):
+                if plain.role == "template":
+                    # Documents begin with the same tokens, so many tie but for the last bit, and
+                    # which of them stand in a list (and are counted) depends on the batches.
+                    continue
                 assert plain.window.doc_id == repeated.window.doc_id
                 assert repeated.duplicates == (2 if plain.window.doc_id < 10 else 0)
 

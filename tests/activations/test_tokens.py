@@ -86,6 +86,47 @@ def test_templates_that_change_contents_still_give_roles(template: str) -> None:
     assert text_of_role(item, "assistant").strip() == "a stone"
 
 
+#: Trims what the assistant says and nothing else, so that growing prefixes must decide.
+TRIMS_THE_ASSISTANT = micro.TEMPLATE.replace(
+    "{{ m['content'] }}",
+    "{{ m['content'] | trim if m['role'] == 'assistant' else m['content'] }}",
+)
+
+
+@pytest.mark.parametrize("content", [" end", "im", " start ", "user", "assistant", " ", "", "|>\n"])
+def test_contents_that_stand_in_the_closing_piece_keep_their_role(content: str) -> None:
+    tokenizer = micro.make_tokenizer(template=TRIMS_THE_ASSISTANT)
+    messages = (("user", content), ("assistant", "ok "), ("user", content), ("assistant", " end "))
+    item = tokenize(chat(*messages), tokenizer)
+    assert text_of_role(item, "user") == content * 2
+    assert text_of_role(item, "assistant") == "okend"
+
+
+@given(st.lists(st.text(st.sampled_from(" \n<|im_endstar>"), max_size=12), min_size=2, max_size=5))
+@settings(max_examples=100, deadline=None)
+def test_any_contents_that_are_partly_trimmed_keep_their_role(contents: list[str]) -> None:
+    messages = [
+        ("user" if number % 2 == 0 else "assistant", content)
+        for number, content in enumerate(contents)
+    ]
+    tokenizer = micro.make_tokenizer(template=TRIMS_THE_ASSISTANT)
+    item = tokenize(chat(*messages), tokenizer, limit=4096)
+    assert text_of_role(item, "user") == "".join(contents[::2])
+    assert text_of_role(item, "assistant") == "".join(text.strip() for text in contents[1::2])
+
+
+def test_rewritten_contents_that_repeat_the_template_are_found_before_its_end() -> None:
+    # Says more before contents of some length; a placeholder is shorter.
+    template = micro.TEMPLATE.replace(
+        "{{ m['content'] }}",
+        "{{ '(end)' if m['content'] | length > 3 }}{{ m['content'] }}",
+    )
+    tokenizer = micro.make_tokenizer(template=template)
+    item = tokenize(chat(("user", "end  "), ("assistant", "m_end")), tokenizer)
+    assert text_of_role(item, "user") == "end"
+    assert text_of_role(item, "assistant") == "m_end"
+
+
 def test_rewritten_contents_are_dropped_when_roles_cannot_be_told() -> None:
     template = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] | upper }}{% endfor %}"
     tokenizer = DocumentTokenizer(micro.make_tokenizer(template=template), 64)

@@ -196,6 +196,13 @@ def test_empty_name_is_refused() -> None:
         locate(" ")
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "y/" + "x" * 300, "a\0b", "~no-such-user-here/model"])
+def test_name_that_no_folder_can_have_is_refused(name: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        locate(name)
+    assert len(str(caught.value)) < 1000
+
+
 def test_folder_without_configuration_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"not a model folder: it has no config\.json"):
         Checkpoint.open(str(tmp_path))
@@ -217,6 +224,8 @@ def test_folder_without_weights_is_refused(tmp_path: Path) -> None:
         '{"model_type": "no_such_architecture"}',
         '{"model_type": "own", "auto_map": {"AutoConfig": "evil.Config"}}',
         '{"model_type": "llama", "hidden_size": "wide"}',
+        '{"model_type": "llama", "num_attention_heads": 0}',
+        '{"model_type": "llama", "a": ' + "[" * 100_000 + "]" * 100_000 + "}",
     ],
 )
 def test_configuration_that_cannot_be_used_is_refused(tmp_path: Path, text: str) -> None:
