@@ -125,6 +125,7 @@ def _build(options: argparse.Namespace) -> int:
     run = _run(options)
     report = pipeline.build(run)
     _print_status(pipeline.status(run.folder))
+    _print_warnings(report.warnings)
     print(f"{report.pages} pages, {report.bytes / 2**20:.1f} MB")
     print(f"open {report.home}")
     return 0
@@ -134,7 +135,7 @@ def _directions(options: argparse.Namespace) -> int:
     from builder import pipeline
 
     run = _run(options)
-    pipeline.preflight(run)
+    pipeline.preflight(run, until="directions")
     found = pipeline.make_directions(run)
     for spectrum in found.spectra:
         top = ", ".join(f"{sigma:.3g}" for sigma in spectrum.sigmas[:5])
@@ -147,20 +148,24 @@ def _scan(options: argparse.Namespace) -> int:
     from builder import pipeline
 
     run = _run(options)
-    pipeline.preflight(run)
+    pipeline.preflight(run, until="scan")
     print(f"examples, histograms and ranges in {pipeline.make_scan(run)}")
     return 0
 
 
 def _label(options: argparse.Namespace) -> int:
     from builder import pipeline
+    from builder.labels.explain import check_labeler
 
-    summary = pipeline.make_labels(_run(options))
+    run = _run(options)
+    check_labeler(run.settings.label)
+    summary = pipeline.make_labels(run)
     print(
         f"{summary['labelled']} poles labelled, {summary['no_pattern']} without a consistent "
         f"pattern, {summary['failed']} failed"
     )
-    return 0
+    nothing = summary["failed"] and not summary["labelled"] + summary["no_pattern"]
+    return 1 if nothing else 0
 
 
 def _render(options: argparse.Namespace) -> int:
@@ -174,8 +179,7 @@ def _render(options: argparse.Namespace) -> int:
         out=options.out, title=title, examples=first.examples, context=first.context
     )
     report = pipeline.make_site(options.runs, settings)
-    for warning in report.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+    _print_warnings(report.warnings)
     print(f"{report.pages} pages, {report.bytes / 2**20:.1f} MB")
     print(f"open {report.home}")
     return 0
@@ -209,13 +213,18 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
+def _print_warnings(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
 def _print_status(found: dict[str, Any]) -> None:
     print(f"run {found['name']} in {found['folder']}")
     if found["documents"] is not None:
         print(f"  {found['documents']:,} documents, {found['shards_done']} of ", end="")
         print(f"{found['shards']} shards scanned")
     for reason, n in sorted(found["dropped"].items()):
-        print(f"  {n:,} rows skipped: {reason}")
+        print(f"  {n:,} rows left out: {reason}")
     for name, stage in found["stages"].items():
         facts = ", ".join(
             f"{value:,} {key.replace('_', ' ')}"

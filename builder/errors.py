@@ -15,7 +15,8 @@ WeightAtlasError
 
 A single label that fails is no exception but a value: :class:`builder.records.LabelFailure`.
 Exit codes: the command line ends with 2 when the request was wrong (``ConfigError``,
-``CheckpointError``, ``CorpusError``) or the disk is full, and with 1 when the work failed.
+``CheckpointError``, ``CorpusError``, ``SiteError``) or the disk is full, and with 1 when the work
+failed.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ class DiskFullError(StoreError):
 
 
 class SiteError(WeightAtlasError):
-    """The site cannot be built from the runs given."""
+    """The site cannot be built from the runs given, or not where it should be."""
+
+    exit_code = 2
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -61,13 +61,17 @@ def run_units(
         if not reused:
             part = folder / (unit.name + _PART)
             _remove(part)
-            with disk_errors(folder):
-                part.mkdir()
-                work(unit, part)
-                for item in part.iterdir():
-                    _sync(item)
-                part.rename(place)
-                _sync(folder)
+            try:
+                with disk_errors(folder):
+                    part.mkdir()
+                    work(unit, part)
+                    for item in part.iterdir():
+                        _sync(item)
+                    part.rename(place)
+                    _sync(folder)
+            except BaseException:
+                _remove(part)
+                raise
         finished.append(place)
         on_done(unit, reused)
     return finished

@@ -8,7 +8,7 @@ is given again. What a stage took (seconds, peak memory) stands in ``stages/`` i
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
+import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,18 +18,19 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from builder import __version__
-from builder.config import Settings, SiteSettings, load_settings
+from builder.config import SiteSettings, load_settings
 from builder.errors import ConfigError, CorpusError, StoreError
 from builder.execute import Unit, disk_errors, read_json, run_units, write_json
-from builder.records import ANY_ROLE, POLES, DirectionSet, Label, LabelFailure, ModelRef
+from builder.provenance import model_stamps, public_facts
+from builder.records import ANY_ROLE, POLES, DirectionSet, Label, LabelFailure
 from builder.run_folder import Run, claimed, digest_of, record_stage, stage_record, timed
 
 if TYPE_CHECKING:
+    from builder.activations.model import ScannedModel
     from builder.pages.site import SiteReport
 
-_PACKAGES = ("torch", "transformers", "duckdb", "numpy", "tokenizers")
 #: Goes into every shard's fingerprint; raised when the scan computes something else.
-_SCAN_VERSION = 1
+_SCAN_VERSION = 2
 
 
 def build(run: Run) -> SiteReport:
@@ -38,24 +39,73 @@ def build(run: Run) -> SiteReport:
     make_directions(run)
     make_scan(run)
     make_labels(run)
-    return make_site([run.folder], run.settings.site)
+    return make_site(_with_neighbours(run), run.settings.site)
 
 
-def preflight(run: Run) -> None:
-    """Finds what can be known to be wrong before anything is computed or written."""
+def _with_neighbours(run: Run) -> list[Path]:
+    """The run, and the runs beside it that its site holds already, so that a build adds to it."""
+    models = Path(run.settings.site.out) / "m"
+    names = {item.name for item in models.iterdir()} if models.is_dir() else set()
+    beside = [run.folder.parent / name for name in sorted(names - {run.folder.name})]
+    return [*(place for place in beside if (place / "run.duckdb").is_file()), run.folder]
+
+
+#: The stages in order, as :func:`preflight` and the command line name them.
+STAGES = ("directions", "scan", "labels", "site")
+
+
+def preflight(run: Run, until: str = "site") -> None:
+    """Finds what can be known to be wrong before anything is computed or written.
+
+    Looks at what the stages up to ``until`` need. Raises the error that the stage would raise.
+    """
     from builder.activations.corpus import source_files
     from builder.weights.source import locate
 
     settings = run.settings
+    stages = STAGES[: STAGES.index(until) + 1]
+    _usable_folder(Path(settings.runs))
     for name, revision in (
         (settings.model.tuned, settings.model.tuned_revision),
         (settings.model.base, settings.model.base_revision),
     ):
-        if name and (Path(name).exists() or name.count("/") != 1):
+        if name and (_may_be_here(name) or name.count("/") != 1):
             locate(name, revision)
     for source in settings.corpus.sources:
         if source.path:
             source_files(source)
+    if "scan" in stages:
+        from builder.activations.model import check_model
+
+        check_model(settings.model, settings.scan)
+    if "labels" in stages:
+        from builder.labels.explain import check_labeler
+
+        check_labeler(settings.label)
+    if "site" in stages:
+        check_site(Path(settings.site.out))
+
+
+def check_site(out: Path) -> None:
+    """Raises SiteError if no site can be built in ``out``."""
+    from builder.pages.folder import SiteFolder
+
+    SiteFolder(out)
+
+
+def _may_be_here(name: str) -> bool:
+    try:
+        return Path(name).expanduser().exists()
+    except (OSError, RuntimeError):  # a closed folder, or no such user; locating it tells
+        return True
+
+
+def _usable_folder(place: Path) -> None:
+    for part in (place, *place.parents):
+        if part.exists():
+            if not part.is_dir():
+                raise ConfigError(f"{part}: is a file; runs need a folder")
+            return
 
 
 def make_directions(run: Run) -> DirectionSet:
@@ -66,7 +116,7 @@ def make_directions(run: Run) -> DirectionSet:
     wanted = digest_of(
         settings.model.model_dump(exclude={"title"}),
         settings.directions.model_dump(),
-        [_model_stamp(name) for name in (settings.model.base, settings.model.tuned)],
+        model_stamps(run),
     )
     stage = stage_record(run.folder, "directions")
     if run.directions_path.is_file() and (stage or {}).get("fingerprint") == wanted:
@@ -85,9 +135,11 @@ def make_scan(run: Run) -> Path:
     """The run's database, with every example, histogram and count but no labels yet."""
     directions = make_directions(run)
     with claimed(run):
+        # A fault of the model shows before the corpus is read, which may take long.
+        model = None if run.corpus_path.is_dir() else _load(run, directions)
         frozen = freeze_corpus(run)
         units, digest = _plan(run, directions, frozen)
-        _scan_units(run, directions, units)
+        _scan_units(run, directions, units, frozen, model)
         _merge(run, directions, units, digest, frozen)
     return run.database_path
 
@@ -106,6 +158,8 @@ def freeze_corpus(run: Run) -> dict[str, Any]:
     stamp = corpus_stamp(settings.corpus)
     known = read_json(run.corpus_path / "corpus.json")
     if known is not None:
+        if not isinstance(known, dict) or not {"stamp", "slices", "documents"} <= known.keys():
+            raise StoreError(f"{run.corpus_path}: is damaged; delete the run folder to start anew")
         if known["stamp"] != stamp:
             raise CorpusError(
                 f"{run.folder}: the corpus files changed since this run began; use another run "
@@ -152,20 +206,32 @@ def freeze_corpus(run: Run) -> dict[str, Any]:
 
 
 def make_labels(run: Run) -> dict[str, int]:
-    """How many poles have a label, show no pattern, or failed; labels stand in the database."""
+    """How many poles have a label, show no pattern, or failed; labels stand in the database.
+
+    Labels that other labelers gave stay beside them.
+    """
     from builder.labels.evidence import Background, Evidence
-    from builder.labels.explain import MOMENTARY_REASONS, label_fingerprint, label_poles
+    from builder.labels.explain import (
+        MOMENTARY_REASONS,
+        label_fingerprint,
+        label_poles,
+        labeler_name,
+    )
     from builder.store import RunStore
 
     settings = run.settings.label
+    labeler = labeler_name(settings)
+    if not run.database_path.is_file():
+        raise ConfigError(f"{run.folder}: nothing is scanned yet; run `weightatlas scan` first")
     with claimed(run):
         with RunStore(run.database_path) as store:
-            meta = store.meta()
-            wanted = digest_of(meta["scan_fingerprint"], __version__, label_fingerprint(settings))
-            known, failed = store.labels(), store.label_failures()
+            scanned = store.meta()["scan_fingerprint"]
+            wanted = digest_of(scanned, __version__, label_fingerprint(settings))
+            known = [label for label in store.labels() if label.labeler == labeler]
+            failed = [item for item in store.label_failures() if item.labeler == labeler]
             # What failed for a momentary reason is tried again; replies that were had are cached.
             final = all(failure.reason not in MOMENTARY_REASONS for failure in failed)
-            if meta.get("label_fingerprint") == wanted and final:
+            if store.label_fingerprint(labeler) == wanted and final:
                 return _label_summary(known, failed)
             with timed() as cost:
                 background = Background.from_windows(store.reservoir())
@@ -220,21 +286,30 @@ def make_site(runs: Sequence[Path], settings: SiteSettings) -> SiteReport:
 
 
 def status(folder: Path) -> dict[str, Any]:
-    """What is done in a run folder, from its files alone (the database is not opened)."""
+    """What is done in a run folder, from its files alone (the database is not opened).
+
+    ``dropped`` counts the rows and documents that were left out, by reason, so far.
+    """
+    from builder.activations.shard_files import read_counts
+
     if not (folder / "run.toml").is_file():
         raise ConfigError(f"{folder}: is no run folder (it has no run.toml)")
     run = Run(folder, load_settings(folder / "run.toml"))
     frozen = read_json(run.corpus_path / "corpus.json") or {}
-    shards = folder / "shards"
-    finished = len([item for item in shards.glob("*") if item.suffix != ".part"])
+    shards = [item for item in (folder / "shards").glob("*") if item.suffix != ".part"]
+    dropped = Counter(frozen.get("dropped", {}))
+    for shard in shards:
+        for what, name, n in read_counts(shard):
+            if what == "dropped":
+                dropped[name] += n
     names = ("directions", "corpus", "scan", "merge", "labels", "site")
     return {
         "name": run.settings.name,
         "folder": str(folder),
         "documents": frozen.get("documents"),
-        "dropped": frozen.get("dropped", {}),
+        "dropped": dict(dropped),
         "shards": len(frozen["slices"]) if frozen else None,
-        "shards_done": finished,
+        "shards_done": len(shards),
         "database_bytes": _size(run.database_path),
         "stages": {name: found for name in names if (found := stage_record(run.folder, name))},
     }
@@ -243,7 +318,9 @@ def status(folder: Path) -> dict[str, Any]:
 def _plan(run: Run, directions: DirectionSet, frozen: dict[str, Any]) -> tuple[list[Unit], str]:
     """The scan's shards, and a digest of all they depend on."""
     scan = run.settings.scan.model_dump(exclude={"batch_tokens", "device"})
-    scanned = hashlib.blake2b(digest_size=16)
+    scanned = hashlib.blake2b(json.dumps(model_stamps(run)).encode(), digest_size=16)
+    for revision in (directions.base, directions.tuned):
+        scanned.update(f"{revision.revision if revision else None}\0".encode())
     for direction in directions.directions:
         scanned.update(f"{direction.id}\0{direction.content_hash}\0".encode())
         scanned.update(direction.vector.tobytes())
@@ -258,19 +335,24 @@ def _plan(run: Run, directions: DirectionSet, frozen: dict[str, Any]) -> tuple[l
     return units, digest_of([unit.name for unit in units])
 
 
-def _scan_units(run: Run, directions: DirectionSet, units: list[Unit]) -> None:
+def _scan_units(
+    run: Run,
+    directions: DirectionSet,
+    units: list[Unit],
+    frozen: dict[str, Any],
+    model: ScannedModel | None,
+) -> None:
     shards = run.folder / "shards"
     if all((shards / unit.name).is_dir() for unit in units):
         run_units(units, shards, _no_work)
         return
     from builder.activations.corpus import read_slice
-    from builder.activations.model import load_model
     from builder.activations.scan import Scanner, write_shard
 
     settings = run.settings
     tokens = 0
     with timed() as cost:
-        scanner = Scanner(load_model(settings.model, settings.scan), directions, settings.scan)
+        scanner = Scanner(model or _load(run, directions), directions, settings.scan)
         total = sum(unit.size for unit in units)
         with tqdm(None, "scan", total=total, unit=" documents", delay=1, disable=None) as bar:
 
@@ -281,7 +363,8 @@ def _scan_units(run: Run, directions: DirectionSet, units: list[Unit]) -> None:
                 bar.set_postfix(tokens=f"{tokens:,}", refresh=False)
 
             def work(unit: Unit, place: Path) -> None:
-                documents = read_slice(run.corpus_path / f"{unit.number:06d}.parquet")
+                item = frozen["slices"][unit.number]
+                documents = read_slice(run.corpus_path / item["name"], item["digest"])
                 write_shard(scanner.scan(documents, on_batch), place, settings.scan)
 
             def on_done(unit: Unit, reused: bool) -> None:
@@ -292,6 +375,19 @@ def _scan_units(run: Run, directions: DirectionSet, units: list[Unit]) -> None:
     record_stage(
         run.folder, "scan", digest_of([unit.name for unit in units]), cost, {"tokens": tokens}
     )
+
+
+def _load(run: Run, directions: DirectionSet) -> ScannedModel:
+    """The tuned model at the commit that the directions are from, whatever the hub has by now."""
+    from builder.activations.model import load_model
+
+    model = run.settings.model
+    commits = {
+        "tuned_revision": directions.tuned.revision,
+        "base_revision": directions.base.revision if directions.base and model.base else None,
+    }
+    pinned = model.model_copy(update={key: value for key, value in commits.items() if value})
+    return load_model(pinned, run.settings.scan)
 
 
 def _no_work(unit: Unit, _place: Path) -> None:
@@ -317,7 +413,7 @@ def _merge(
             [run.folder / "shards" / unit.name for unit in units],
             top=settings.scan.top,
             reservoir=settings.scan.reservoir,
-            meta={"scan_fingerprint": wanted, **_facts(run, directions, frozen)},
+            meta={"scan_fingerprint": wanted, **public_facts(run, directions, frozen)},
             counts=[
                 *(("dropped", reason, n) for reason, n in frozen["dropped"].items()),
                 *(("noted", reason, n) for reason, n in frozen["noted"].items()),
@@ -339,70 +435,6 @@ def _refuse_if_nothing_was_read(run: Run, units: list[Unit]) -> None:
                 reasons[name] += n
     why = "; ".join(f"{n} documents: {reason}" for reason, n in reasons.most_common())
     raise CorpusError(f"{run.folder}: no document of the corpus could be shown to the model; {why}")
-
-
-def _facts(run: Run, directions: DirectionSet, frozen: dict[str, Any]) -> dict[str, Any]:
-    """What the database says of itself. No clock times and no absolute paths: it is published."""
-    settings = run.settings
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return {
-        "name": settings.name,
-        "title": settings.model.title or _public(settings.model.tuned),
-        "model": {
-            "kind": directions.tuned.kind,
-            "base": _model_fact(directions.base),
-            "tuned": _model_fact(directions.tuned),
-        },
-        "method": directions.method,
-        "d_model": directions.d_model,
-        "n_layers": directions.n_layers,
-        "facts": directions.facts,
-        "settings": _public_settings(settings),
-        "corpus": {
-            "fingerprint": digest_of([item["digest"] for item in frozen["slices"]]),
-            "documents": frozen["documents"],
-            "sources": [
-                {
-                    "name": source.name or _public(source.path or source.dataset),
-                    "licence": source.licence,
-                    "where": _public(source.path) if source.path else source.dataset,
-                }
-                for source in settings.corpus.sources
-            ],
-        },
-        "versions": {"weightatlas": __version__, **versions},
-    }
-
-
-def _model_fact(model: ModelRef | None) -> dict[str, str | None] | None:
-    return {"path": _public(model.path), "revision": model.revision} if model else None
-
-
-def _model_stamp(name: str) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of a local model's files; empty for a hub id."""
-    place = Path(name)
-    if not name or not place.is_dir():
-        return []
-    files = sorted(item for item in place.iterdir() if item.is_file())
-    return [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-
-
-def _public(path: str) -> str:
-    """A hub id as it is; of a path only its last two parts, which say nothing of the machine."""
-    place = Path(path)
-    return path if not place.is_absolute() else "/".join(place.parts[1:][-2:])
-
-
-def _public_settings(settings: Settings) -> dict[str, Any]:
-    values = settings.model_dump(mode="json", exclude={"runs": True, "site": {"out"}})
-    for key in ("base", "tuned"):
-        values["model"][key] = _public(values["model"][key])
-    for source in values["corpus"]["sources"]:
-        source["path"] = _public(source["path"])
-    # Neither changes a result, and both may differ between the parts of a resumed run.
-    for key in ("batch_tokens", "device"):
-        del values["scan"][key]
-    return values
 
 
 def _label_summary(labels: list[Label], failures: list[LabelFailure]) -> dict[str, int]:

@@ -1,8 +1,9 @@
 """What is a run folder? Its settings, its lock, and what each stage left on record.
 
-A folder is made for one set of fixed settings and refuses others. ``run.toml`` is a recipe that can
-be run again as it is; ``stages/<stage>.json`` says what a stage depended on (fingerprint) and what
-it took (seconds, peak memory). The stages themselves are the pipeline's business.
+What a folder holds was made with certain settings, and others are refused for it. ``run.toml`` is
+a recipe that can be run again as it is; ``stages/<stage>.json`` says what a stage depended on
+(fingerprint) and what it took (seconds, peak memory). The stages themselves are the pipeline's
+business.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from builder.config import Settings, dump_settings, load_settings
-from builder.errors import ConfigError
+from builder.errors import ConfigError, StoreError
 from builder.execute import read_json, run_lock, write_atomically, write_json
 
-#: Settings that change no result beyond rounding, or only later stages; all others are fixed once
-#: a run folder exists.
+#: Settings that change no result beyond rounding, or only what is made anew at every call.
 _FREE = ("model.title", "scan.batch_tokens", "scan.device", "label.", "site.", "runs")
+#: What a folder that already holds this file was made with, and cannot be changed in it.
+_FIXED_BY = (
+    ("directions.safetensors", ("name", "model.", "directions.")),
+    ("corpus/corpus.json", ("name", "corpus.", "scan.")),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ def read_run(place: Path, overrides: tuple[str, ...] = ()) -> Run:
 
     Raises ConfigError when the run folder was made with other settings.
     """
-    if place.is_dir():
+    if _is_folder(place):
         if not (place / "run.toml").is_file():
             raise ConfigError(f"{place}: is no run folder (it has no run.toml) and no recipe")
         return _checked(Run(place, load_settings(place / "run.toml", overrides)))
@@ -63,17 +68,25 @@ def read_run(place: Path, overrides: tuple[str, ...] = ()) -> Run:
     return _checked(Run(Path(settings.runs) / settings.name, settings))
 
 
+def _is_folder(place: Path) -> bool:
+    try:
+        return place.is_dir()
+    except (OSError, ValueError) as error:  # a name too long for the system, or with a NUL
+        raise ConfigError(f"{str(place)[:200]!r}: no such recipe or run folder: {error}") from error
+
+
 def _checked(run: Run) -> Run:
-    """The run itself; raises ConfigError if its folder was made with other fixed settings."""
+    """The run itself; raises ConfigError if its folder holds results of other settings."""
     existing = run.folder / "run.toml"
-    if not existing.is_file():
+    fixed = tuple(key for file, keys in _FIXED_BY if (run.folder / file).is_file() for key in keys)
+    if not existing.is_file() or not fixed:
         return run
     before = _flat(load_settings(existing).model_dump(mode="json"))
     now = _flat(run.settings.model_dump(mode="json"))
     changed = [
         f"  {key}: {before.get(key)!r} there, {now.get(key)!r} now"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not key.startswith(_FREE)
+        if before.get(key) != now.get(key) and key.startswith(fixed) and not key.startswith(_FREE)
     ]
     if changed:
         raise ConfigError(
@@ -86,8 +99,13 @@ def _checked(run: Run) -> Run:
 
 @contextlib.contextmanager
 def claimed(run: Run) -> Iterator[None]:
-    """Holds the run folder and makes sure that its ``run.toml`` says how it is made."""
+    """Holds the run folder and makes sure that its ``run.toml`` says how it is made.
+
+    What a killed process left half-written beside it and beside the stages' records is removed.
+    """
     with run_lock(run.folder):
+        for leftover in (*run.folder.glob("*.toml.part"), *run.folder.glob("stages/*.part")):
+            leftover.unlink(missing_ok=True)
         text = dump_settings(run.settings)
         path = run.folder / "run.toml"
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
@@ -131,8 +149,11 @@ def record_stage(
 
 def stage_record(folder: Path, name: str) -> dict[str, Any] | None:
     """What :func:`record_stage` wrote for a stage, None if it has not finished."""
-    found = read_json(folder / "stages" / f"{name}.json")
-    return dict(found) if found else None
+    path = folder / "stages" / f"{name}.json"
+    found = read_json(path)
+    if found is not None and not isinstance(found, dict):
+        raise StoreError(f"{path}: is damaged; delete it and run again")
+    return found or None
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -237,7 +237,7 @@ def test_a_few_bad_rows_are_skipped_counted_and_shown(
     with (tmp_path / "corpus.jsonl").open("a") as stream:
         stream.write('{broken\n{"title": "neither"}\n')
     assert run("build", recipe) == 0
-    assert "1 rows skipped: not valid JSON" in capsys.readouterr().out
+    assert "1 rows left out: not valid JSON" in capsys.readouterr().out
     with RunStore(tmp_path / "runs" / "micro" / "run.duckdb") as store:
         dropped = {c.name: c.n for c in store.counts() if c.what == "dropped"}
     assert dropped == {"not valid JSON": 1, "neither text nor messages": 1}

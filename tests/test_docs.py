@@ -53,7 +53,7 @@ def test_the_schema_version_and_the_roles_are_those_of_the_code() -> None:
 def test_every_command_is_in_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["--help"])
-    commands = re.findall(r"^    ([a-z]+) ", capsys.readouterr().out, flags=re.MULTILINE)
+    commands = re.findall(r"^    ([a-z]+)(?: |$)", capsys.readouterr().out, flags=re.MULTILINE)
     assert len(commands) >= 9
     for command in commands:
         assert f"`weightatlas {command}" in README, command

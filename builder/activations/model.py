@@ -6,18 +6,33 @@ model. Remote code is never run.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from builder.config import ModelSettings, ScanSettings
 from builder.errors import CheckpointError, ConfigError
+from builder.weights.adapter import Adapter, adapter_base, is_adapter
+from builder.weights.checkpoint import Checkpoint, has_tokenizer
 from builder.weights.layout import decoder_layers
-from builder.weights.source import locate
+from builder.weights.reasons import reason
+from builder.weights.source import Place, locate
 
+_LOADING = (
+    OSError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+    KeyError,
+    ImportError,
+    AttributeError,
+    ArithmeticError,
+)
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -36,22 +51,44 @@ class ScannedModel:
     context: int
 
 
+def check_model(model: ModelSettings, settings: ScanSettings) -> None:
+    """Finds what would keep a model from being scanned, as far as can be told without its weights.
+
+    A hub id is not looked at, only the device is. Raises as :func:`load_model` does.
+    """
+    _device(settings.device)
+    if not Path(model.tuned).expanduser().exists():
+        return
+    tuned = locate(model.tuned, model.tuned_revision)
+    base = _base(model, tuned)
+    Checkpoint.at(base or tuned)
+    with _clear(model.tuned):
+        _tokenizer(tuned.folder if base is None or has_tokenizer(tuned.folder) else base.folder)
+
+
 def load_model(model: ModelSettings, settings: ScanSettings) -> ScannedModel:
     """The tuned model of a run, loaded for scanning.
 
-    Raises CheckpointError when it cannot be loaded, ConfigError when the device does not exist.
+    Raises CheckpointError when it cannot be loaded whole (a tensor that is missing would be made up
+    at random) or holds NaN or infinity, ConfigError when the device does not exist.
     """
     device = _device(settings.device)
     dtype = _dtype(settings.dtype, device)
-    tuned = locate(model.tuned, model.tuned_revision).folder
-    try:
-        if (tuned / "adapter_config.json").is_file():
-            base = locate(model.base, model.base_revision).folder
-            backbone, tokenizer = _load_adapter(base, tuned, dtype)
+    tuned = locate(model.tuned, model.tuned_revision)
+    base = _base(model, tuned)
+    with _clear(model.tuned):
+        if base is not None:
+            backbone, tokenizer = _load_adapter(base.folder, tuned.folder, dtype)
         else:
-            backbone, tokenizer = _load_checkpoint(tuned, dtype)
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
-        raise CheckpointError(f"{model.tuned}: the model cannot be loaded: {error}") from error
+            backbone, tokenizer = _load_checkpoint(tuned.folder, dtype)
+    for name, parameter in backbone.named_parameters():
+        bad = int((~torch.isfinite(parameter)).sum())
+        if bad:
+            raise CheckpointError(
+                f"{model.tuned}: {name}: {bad} of {parameter.numel()} entries are NaN or infinite "
+                f"as {str(dtype).removeprefix('torch.')}; the checkpoint is damaged, training "
+                "diverged, or scan.dtype cannot hold it"
+            )
     backbone.eval().requires_grad_(requires_grad=False)
     backbone.to(device)
     config = backbone.config
@@ -66,16 +103,43 @@ def load_model(model: ModelSettings, settings: ScanSettings) -> ScannedModel:
     )
 
 
+def _base(model: ModelSettings, tuned: Place) -> Place | None:
+    """Where the base of an adapter is; None if ``tuned`` is a whole model."""
+    return adapter_base(model, Adapter.at(tuned)) if is_adapter(tuned.folder) else None
+
+
+@contextlib.contextmanager
+def _clear(name: str) -> Iterator[None]:
+    """Turns what the libraries raise about a model's files into one CheckpointError."""
+    try:
+        yield
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+        KeyError,
+        ImportError,
+        AttributeError,
+    ) as e:
+        raise CheckpointError(f"{name}: the model cannot be loaded: {reason(e)}") from e
+
+
 def _load_checkpoint(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     # transformers takes seconds to import; nothing but loading needs it.
     import transformers
 
-    # Loading from a local folder is quick, its bar and its remarks on the dropped head are noise.
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    backbone = transformers.AutoModel.from_pretrained(
-        folder, dtype=dtype, trust_remote_code=False, local_files_only=True
+    _quiet(transformers)
+    backbone, found = cast(Any, transformers.AutoModel).from_pretrained(
+        folder,
+        dtype=dtype,
+        trust_remote_code=False,
+        local_files_only=True,
+        # Shapes that differ are ours to report.
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
     )
+    _complete(found)
     return backbone, _tokenizer(folder)
 
 
@@ -83,14 +147,41 @@ def _load_adapter(base: Path, adapter: Path, dtype: torch.dtype) -> tuple[Any, A
     import peft
     import transformers
 
-    transformers.utils.logging.disable_progress_bar()
-    whole = transformers.AutoModelForCausalLM.from_pretrained(
-        base, dtype=dtype, trust_remote_code=False, local_files_only=True
+    _quiet(transformers)
+    whole, found = cast(Any, transformers.AutoModelForCausalLM).from_pretrained(
+        base,
+        dtype=dtype,
+        trust_remote_code=False,
+        local_files_only=True,
+        # Shapes that differ are ours to report.
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
     )
+    # The head is not scanned, and some checkpoints leave out one that is tied.
+    _complete(found, within=f"{whole.base_model_prefix}.")
     adapted = peft.PeftModel.from_pretrained(whole, str(adapter), local_files_only=True)
     merged: Any = adapted.merge_and_unload()
-    own_tokenizer = (adapter / "tokenizer.json").is_file()
-    return merged.base_model, _tokenizer(adapter if own_tokenizer else base)
+    return merged.base_model, _tokenizer(adapter if has_tokenizer(adapter) else base)
+
+
+def _complete(found: Mapping[str, Any], within: str = "") -> None:
+    """Raises ValueError if a tensor of the model was not in the files, or of another shape."""
+    missing = sorted(name for name in found["missing_keys"] if name.startswith(within))
+    if missing:
+        shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
+        raise ValueError(
+            f"{len(missing)} of its tensors are not in its files under the names that "
+            f"transformers looks for: {shown}"
+        )
+    for name, *shapes in sorted(found["mismatched_keys"]):
+        stored, wanted = (list(shape) for shape in shapes)
+        raise ValueError(f"{name} is {stored} in its files and {wanted} by its config.json")
+
+
+def _quiet(transformers: Any) -> None:
+    # Loading from a local folder is quick, its bar and its remarks on the dropped head are noise.
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
 
 
 def _tokenizer(folder: Path) -> Any:
@@ -108,8 +199,10 @@ def _device(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type == "meta":
+            raise RuntimeError("it holds shapes and no numbers")
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(f"scan.device: {name!r} cannot be used here: {error}") from error
     return device
 

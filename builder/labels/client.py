@@ -85,11 +85,6 @@ class ChatClient:
         *,
         max_retries: int | None = None,
     ) -> None:
-        if not settings.model:
-            raise LabelerError(
-                "label.model: the labeler 'openai' needs the name of a model; "
-                'for instance --set label.model="gpt-4.1-mini"'
-            )
         self._settings = settings
         self._cache_dir = cache_dir
         self._schema = dict(schema)

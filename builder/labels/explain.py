@@ -20,9 +20,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from builder.config import LabelSettings
+from builder.errors import ConfigError
 from builder.labels.client import ChatClient, Fault, Reply
 from builder.labels.evidence import Background, Evidence
-from builder.labels.keywords import KEYWORDS_VERSION, keyword_label
+from builder.labels.keywords import KEYWORDS_VERSION, LABELER, keyword_label
 from builder.labels.prompts import (
     KINDS,
     MAX_LABEL_WORDS,
@@ -83,6 +84,22 @@ class Estimate:
     completion_tokens: int
 
 
+def labeler_name(settings: LabelSettings) -> str:
+    """The ``labeler`` of what :func:`label_poles` gives under these settings."""
+    return LABELER if settings.labeler == "keywords" else settings.model
+
+
+def check_labeler(settings: LabelSettings) -> None:
+    """Raises ConfigError for settings that no labeler can work with; asks nothing of anyone."""
+    if settings.labeler == "openai" and not settings.model:
+        raise ConfigError(
+            "label.model: the labeler 'openai' needs the name of a model; "
+            'for instance --set label.model="gpt-4.1-mini"'
+        )
+    if settings.labeler == "openai" and settings.model == LABELER:
+        raise ConfigError(f"label.model: {LABELER!r} is the name of the embedded labeler")
+
+
 def label_fingerprint(settings: LabelSettings) -> str:
     """What the labels depend on besides the evidence, as JSON: labeler, version, parameters.
 
@@ -108,9 +125,10 @@ def label_poles(
 
     ``keywords`` needs nothing. ``openai`` asks ``settings.concurrency`` prompts at a time and keeps
     replies in ``cache_dir``; a pole without examples costs no request. Evidence is taken up only a
-    little ahead of the results. Raises LabelerError when the labeler as a whole cannot work, and
-    StoreError when replies cannot be kept.
+    little ahead of the results. Raises ConfigError as :func:`check_labeler` does, LabelerError when
+    the labeler as a whole cannot work, and StoreError when replies cannot be kept.
     """
+    check_labeler(settings)
     if settings.labeler == "keywords":
         for evidence in evidences:
             yield keyword_label(evidence, background)

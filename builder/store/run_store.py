@@ -28,6 +28,8 @@ from builder.records import (
 from builder.store.rows import Count, DirectionRow
 from builder.store.schema import SCHEMA_VERSION, connect, insert_rows
 
+_FINGERPRINT = "label_fingerprint/"
+
 
 class RunStore:
     """A run's database, opened for reading unless asked; use as a context manager."""
@@ -199,14 +201,17 @@ class RunStore:
     def replace_labels(
         self, results: Iterable[Label | LabelFailure], *, fingerprint: str = ""
     ) -> None:
-        """Puts these labels and failures in place of all there were, in one transaction.
+        """Puts these labels and failures in place of all that their labelers gave before.
 
-        ``fingerprint`` names what they depend on; it is kept as ``label_fingerprint`` in the meta.
+        What other labelers gave stays. ``fingerprint`` names what the labels depend on, see
+        :meth:`label_fingerprint`. One transaction.
         """
         index = {row.id: row.index for row in self.directions()}
         labels: list[tuple[Any, ...]] = []
         failures: list[tuple[Any, ...]] = []
+        labelers: set[str] = set()
         for result in results:
+            labelers.add(result.labeler)
             key = (index[result.direction], POLES.index(result.pole), result.labeler)
             usage = (result.prompt_tokens, result.completion_tokens)
             if isinstance(result, Label):
@@ -218,12 +223,15 @@ class RunStore:
         try:
             self._connection.execute("BEGIN")
             for table, rows in (("labels", labels), ("label_failures", failures)):
-                self._connection.execute(f"DELETE FROM {table}")
+                self._connection.execute(
+                    f"DELETE FROM {table} WHERE labeler IN (SELECT unnest(?))", [sorted(labelers)]
+                )
                 insert_rows(self._connection, table, sorted(rows, key=lambda row: row[:3]))
-            self._connection.execute(
-                "INSERT OR REPLACE INTO meta VALUES ('label_fingerprint', ?)",
-                [json.dumps(fingerprint)],
-            )
+            for labeler in sorted(labelers):
+                self._connection.execute(
+                    "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+                    [_FINGERPRINT + labeler, json.dumps(fingerprint)],
+                )
             self._connection.execute("COMMIT")
             self._connection.execute("CHECKPOINT")
         except duckdb.Error as error:
@@ -231,8 +239,15 @@ class RunStore:
                 raise DiskFullError(f"{self.path}: no space left for the labels") from error
             raise StoreError(f"{self.path}: labels could not be written: {error}") from error
 
+    def label_fingerprint(self, labeler: str) -> str | None:
+        """What the labels of a labeler depend on; None if it has given none."""
+        found = self._connection.execute(
+            "SELECT value FROM meta WHERE key = ?", [_FINGERPRINT + labeler]
+        ).fetchone()
+        return str(json.loads(found[0])) if found else None
+
     def labels(self) -> list[Label]:
-        """Every label, by direction and pole."""
+        """Every label, by direction, pole and labeler."""
         rows = self._connection.execute(
             "SELECT id, pole, labeler, text, explanation, keywords, labels.kind, confidence, "
             "prompt_hash, example_docs, prompt_tokens, completion_tokens FROM labels "

@@ -17,10 +17,11 @@ from typing import Any, TypeVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from builder.errors import CheckpointError
+from builder.config import ModelSettings
+from builder.errors import CheckpointError, ConfigError
 from builder.records import ModelRef
 from builder.weights.checkpoint import finite
-from builder.weights.source import Place
+from builder.weights.source import Place, locate
 from builder.weights.tensors import TensorFiles
 
 _Number = TypeVar("_Number", int, float)
@@ -150,6 +151,21 @@ def is_adapter(folder: Path) -> bool:
     """Whether a folder holds an adapter rather than a whole model (which may keep one beside)."""
     whole = [*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin")]
     return (folder / _CONFIG).is_file() and not whole
+
+
+def adapter_base(model: ModelSettings, adapter: Adapter) -> Place:
+    """The base that an adapter goes on: the one that is set, else the one it names.
+
+    A relative folder that it names is meant from its own place. Raises ConfigError without either.
+    """
+    if model.base:
+        return locate(model.base, model.base_revision)
+    if not adapter.base:
+        raise ConfigError(f"{model.tuned}: is an adapter that names no base; set model.base")
+    beside = adapter.folder / adapter.base
+    if adapter.base.startswith(".") and beside.is_dir():
+        return locate(str(beside.resolve()))
+    return locate(adapter.base, adapter.base_revision)
 
 
 def _read_config(place: Place) -> _Config:

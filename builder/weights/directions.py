@@ -18,7 +18,7 @@ from tqdm import tqdm
 from builder.config import DirectionSettings, ModelSettings
 from builder.errors import CheckpointError, ConfigError
 from builder.records import Direction, DirectionSet, Hookpoint, Kind, Spectrum
-from builder.weights.adapter import Adapter, is_adapter
+from builder.weights.adapter import Adapter, adapter_base, is_adapter
 from builder.weights.checkpoint import Checkpoint, has_tokenizer
 from builder.weights.delta import AdapterSource, CheckpointSource, DeltaSource, WeightDelta
 from builder.weights.direction_file import load_directions, save_directions
@@ -95,11 +95,7 @@ def open_source(model: ModelSettings, settings: DirectionSettings) -> DeltaSourc
                 '"raw" needs a full checkpoint'
             )
         adapter = Adapter.at(place)
-        base = model.base or adapter.base
-        if not base:
-            raise ConfigError(f"{model.tuned}: is an adapter that names no base; set model.base")
-        revision = model.base_revision if model.base else adapter.base_revision
-        return AdapterSource(Checkpoint.open(base, revision), adapter)
+        return AdapterSource(Checkpoint.at(adapter_base(model, adapter)), adapter)
     tuned = Checkpoint.at(place)
     if settings.method == "raw":
         return CheckpointSource(None, tuned)

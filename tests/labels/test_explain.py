@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.config import LabelSettings
-from builder.errors import DiskFullError, LabelerError, StoreError
+from builder.errors import ConfigError, DiskFullError, LabelerError, StoreError
 from builder.labels import client as client_module
 from builder.labels.client import Fault, Reply
 from builder.labels.evidence import Evidence
@@ -354,7 +354,7 @@ def test_nobody_at_the_address_ends_the_run(
     monkeypatch.setattr(client_module, "MAX_RETRIES", 0)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    chosen = settings_for(None, base_url=f"http://user:{KEY}@127.0.0.1:{port}/v1")
+    chosen = settings_for(None, base_url=f"http://127.0.0.1:{port}/v1")
 
     with pytest.raises(LabelerError, match="no connection") as caught:
         list(label_poles(poles(1), BACKGROUND, chosen, cache_dir=tmp_path))
@@ -390,7 +390,7 @@ def test_a_key_that_no_header_can_carry_is_refused_unquoted(
 
 
 def test_a_missing_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(LabelerError, match=r"label\.model"):
+    with pytest.raises(ConfigError, match=r"label\.model"):
         list(label_poles(poles(1), BACKGROUND, settings_for(None, model=""), cache_dir=tmp_path))
 
 

@@ -1,0 +1,130 @@
+"""Where does a run come from? Digests of what it was made of, and what it says of that in public.
+
+The database is published with the site. What it says holds no clock times, no absolute paths, no
+user and no host names: a local file or folder goes by its own name alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import re
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from builder import __version__
+from builder.config import Settings
+from builder.execute import read_json, write_json
+from builder.records import DirectionSet, ModelRef
+from builder.run_folder import Run, digest_of
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_PACKAGES = ("torch", "transformers", "duckdb", "numpy", "tokenizers")
+
+
+def model_stamps(run: Run) -> list[list[str]]:
+    """Names and digests of the files of every local model of a run; a hub's commit says as much.
+
+    A file is read again only when its size or time of change is not what it was.
+    """
+    from builder.weights.adapter import Adapter, adapter_base, is_adapter
+    from builder.weights.source import locate
+
+    model = run.settings.model
+    folders = [Path(name).expanduser() for name in (model.base, model.tuned) if name]
+    if folders[-1].is_dir() and is_adapter(folders[-1]) and not model.base:
+        place = adapter_base(model, Adapter.at(locate(model.tuned)))
+        folders.insert(0, place.folder)
+    known = read_json(run.folder / "stages" / "models.json")
+    files = [file for folder in folders if folder.is_dir() for file in sorted(folder.iterdir())]
+    sizes = {file: file.stat() for file in files if file.is_file()}
+    seen: dict[str, list[Any]] = {}
+    with tqdm(
+        desc="model check",
+        total=sum(stat.st_size for stat in sizes.values()),
+        unit="B",
+        unit_scale=True,
+        delay=1,
+        disable=None,
+    ) as bar:
+        for file, stat in sizes.items():
+            key, facts = str(file.resolve()), [stat.st_size, stat.st_mtime_ns]
+            before = known.get(key) if isinstance(known, dict) else None
+            same = isinstance(before, list) and before[:2] == facts
+            seen[key] = [*facts, before[2] if same and before else _digest_of(file, *facts)]
+            bar.update(stat.st_size)
+    if seen != known and run.folder.is_dir():
+        (run.folder / "stages").mkdir(exist_ok=True)
+        write_json(run.folder / "stages" / "models.json", seen)
+    return [[file.name, seen[str(file.resolve())][2]] for file in sizes]
+
+
+@functools.cache
+def _digest_of(path: Path, _size: int, _changed: int) -> str:
+    """Digest of a file's bytes; size and time of change tell one state of it from another."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def public_facts(run: Run, directions: DirectionSet, frozen: dict[str, Any]) -> dict[str, Any]:
+    """What the database says of itself. No clock times and no absolute paths: it is published."""
+    settings = run.settings
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {
+        "name": settings.name,
+        "title": settings.model.title or public_name(settings.model.tuned),
+        "model": {
+            "kind": directions.tuned.kind,
+            "base": _model_fact(directions.base),
+            "tuned": _model_fact(directions.tuned),
+        },
+        "method": directions.method,
+        "d_model": directions.d_model,
+        "n_layers": directions.n_layers,
+        "facts": directions.facts,
+        "settings": public_settings(settings),
+        "corpus": {
+            "fingerprint": digest_of([item["digest"] for item in frozen["slices"]]),
+            "documents": frozen["documents"],
+            "sources": [
+                {
+                    "name": source.name or public_name(source.path or source.dataset),
+                    "licence": source.licence,
+                    "where": public_name(source.path or source.dataset),
+                }
+                for source in settings.corpus.sources
+            ],
+        },
+        "versions": {"weightatlas": __version__, **versions},
+    }
+
+
+def _model_fact(model: ModelRef | None) -> dict[str, str | None] | None:
+    return {"path": public_name(model.path), "revision": model.revision} if model else None
+
+
+def public_name(name: str) -> str:
+    """A hub id as it is; of a local path only its last part, which names no user and no machine."""
+    local = Path(name).expanduser()
+    if local.is_absolute() or local.exists() or not _HUB_ID.fullmatch(name):
+        return local.resolve().name or "local files"
+    return name
+
+
+def public_settings(settings: Settings) -> dict[str, Any]:
+    """The settings as the database and the site show them: all that decides a result."""
+    values = settings.model_dump(mode="json", exclude={"runs": True, "site": {"out"}})
+    for key in ("base", "tuned"):
+        values["model"][key] = public_name(values["model"][key]) if values["model"][key] else ""
+    for source in values["corpus"]["sources"]:
+        for key in ("path", "dataset"):
+            source[key] = public_name(source[key]) if source[key] else ""
+    # Where the labeler's endpoint is says nothing of the labels, and may say much of a network.
+    del values["label"]["base_url"]
+    # Neither changes a result, and both may differ between the parts of a resumed run.
+    for key in ("batch_tokens", "device"):
+        del values["scan"][key]
+    return values
