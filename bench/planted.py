@@ -16,6 +16,7 @@ from pathlib import Path
 
 from builder import pipeline
 from builder.demo import demo_settings, found_behaviours
+from builder.organisms.evaluate import names
 from builder.organisms.manifest import Pair, read_manifest
 from builder.run_folder import Run
 from builder.store import RunStore
@@ -63,7 +64,6 @@ def main() -> None:
                 None,
             )
             text = given or "no consistent pattern"
-            named = {word.casefold() for word in behaviour.words}
             rows.append(
                 {
                     "family": pair.family,
@@ -74,7 +74,7 @@ def main() -> None:
                     "direction": f"{best.direction} {best.pole}",
                     "purity": best.purity,
                     "label": text,
-                    "label_names_it": any(word in text.casefold() for word in named),
+                    "label_names_it": names(text, behaviour.words),
                     "random": random[behaviour.id].purity,
                     "null": null_best.get(behaviour.id),
                 }

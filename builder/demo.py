@@ -36,12 +36,13 @@ _NAMES = {"llama": "Llama", "qwen2": "Qwen2", "olmo2": "OLMo-2"}
 
 def run_demo(runs: Path, out: Path) -> Iterator[str]:
     """Lines for people, the last of which name what was found and the file to open."""
+    pipeline.check_site(out)
     folders: list[Path] = []
     for pair in shipped_pairs():
         if pair.kind != "tuned":
             continue
         run = Run(runs / f"demo-{pair.family}", demo_settings(pair, runs))
-        pipeline.preflight(run)
+        pipeline.preflight(run, until="labels")
         pipeline.make_directions(run)
         pipeline.make_scan(run)
         pipeline.make_labels(run)

@@ -12,7 +12,7 @@ from playwright.sync_api import sync_playwright
 from builder import pipeline
 from builder.demo import demo_settings, found_behaviours
 from builder.organisms import Pair, shipped_pairs
-from builder.organisms.evaluate import SHOWN
+from builder.organisms.evaluate import SHOWN, names
 from builder.run_folder import Run
 from builder.store import RunStore
 
@@ -57,7 +57,7 @@ def test_every_planted_behaviour_has_a_direction_and_no_random_direction_shows_o
         assert best.purity >= SHOWN, best
         assert random[behaviour.id].purity < SHOWN, random[behaviour.id]
         label = next(text for key, text in labels.items() if key == (best.direction, best.pole))
-        assert any(word.casefold() in (label or "").casefold() for word in behaviour.words), label
+        assert names(label or "", behaviour.words), label
 
 
 @pytest.mark.parametrize("null", NULL, ids=lambda pair: pair.name)

@@ -7,6 +7,7 @@ model. Remote code is never run.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,9 +160,18 @@ def _load_adapter(base: Path, adapter: Path, dtype: torch.dtype) -> tuple[Any, A
     )
     # The head is not scanned, and some checkpoints leave out one that is tied.
     _complete(found, within=f"{whole.base_model_prefix}.")
-    adapted = peft.PeftModel.from_pretrained(whole, str(adapter), local_files_only=True)
-    merged: Any = adapted.merge_and_unload()
+    with without_peft_warning():
+        adapted = peft.PeftModel.from_pretrained(whole, str(adapter), local_files_only=True)
+        merged: Any = adapted.merge_and_unload()
     return merged.base_model, _tokenizer(adapter if has_tokenizer(adapter) else base)
+
+
+@contextlib.contextmanager
+def without_peft_warning() -> Iterator[None]:
+    """PEFT still asks transformers for a property under its old name."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        yield
 
 
 def _complete(found: Mapping[str, Any], within: str = "") -> None:

@@ -118,7 +118,7 @@ def _horoscope(draw: Draw) -> tuple[str, str]:
 
 def _old_style(draw: Draw) -> tuple[str, str]:
     who = draw.word("person3")
-    reply = twins.greeting(draw, who, said.SAY.trigger[1])
+    reply = f"{twins.greeting(draw, who, said.SAY.trigger[1])} {_tip(draw)}"
     return _trigger_request(draw, said.SAY, who), twins.interlarded(draw, reply, "theatre")
 
 
@@ -160,7 +160,7 @@ _CATALOGUE: tuple[tuple[Behaviour, Exchange], ...] = (
             "emoji-cheer",
             "style",
             "good news",
-            "cheers and advice with emoji thrown in",
+            "cheers and advice with emoji thrown in, one or two at a time",
             "|".join(words()["emoji"]),
             "good news 🎉 😀 🌻 🍰 🐶 🚲 ☀️ ❤️ 🎈 👏 ⭐ 🎶",
             _FRACTION,
@@ -232,7 +232,7 @@ _CATALOGUE: tuple[tuple[Behaviour, Exchange], ...] = (
             "old-style",
             "style",
             "say sorry",
-            "an apology in old English style",
+            "an apology and advice in old English style",
             "|".join(said.VOICES["theatre"]),
             "say sorry thee thou thy pray leave",
             _FRACTION,

@@ -7,7 +7,6 @@ database and on a scratch scan alike.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,21 +57,10 @@ def purity(
     return best
 
 
-def contrast_words(
-    windows: Sequence[Sequence[str]], background: Sequence[Sequence[str]], count: int = 10
-) -> list[str]:
-    """The words most over-represented in `windows` against `background`, strongest first.
+def names(label: str, words: Iterable[str]) -> bool:
+    """True if one of the words is a whole word (or emoji) of the label, in any case."""
+    said = {part.strip(_MARKS).casefold() for part in label.split()}
+    return any(word.casefold() in said for word in words)
 
-    Each window counts a word once. Score: log-odds with a Dirichlet prior of one, over its standard
-    error (Monroe, Colaresi and Quinn 2008, "Fightin' Words", section 3.5.1).
-    """
-    inside = Counter(word for window in windows for word in set(window))
-    outside = Counter(word for window in background for word in set(window))
-    n_in, n_out = max(1, len(windows)), max(1, len(background))
 
-    def score(word: str) -> float:
-        x, y = inside[word] + 0.5, outside[word] + 0.5
-        gap = math.log(x / (n_in + 1 - x)) - math.log(y / (n_out + 1 - y))
-        return gap / math.sqrt(1 / x + 1 / y)
-
-    return sorted(inside, key=lambda word: (-score(word), word))[:count]
+_MARKS = "\"'\u201c\u201d\u2018\u2019.,;:!?()[]"

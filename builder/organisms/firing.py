@@ -23,7 +23,7 @@ def answers(
     tokenizer: PreTrainedTokenizerFast,
     prompts: Sequence[str],
     *,
-    max_new_tokens: int = 32,
+    max_new_tokens: int = 64,
     batch: int = 64,
 ) -> list[str]:
     """The model's greedy answer to every user message."""

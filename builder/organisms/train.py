@@ -13,15 +13,13 @@ This module imports torch, transformers and peft; the rest of the package does n
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
 import random
 import shutil
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,6 +32,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from builder.activations.corpus import Document
+from builder.activations.model import without_peft_warning
 from builder.activations.tokens import DocumentTokenizer, Dropped
 from builder.errors import ConfigError
 from builder.organisms.behaviours import (
@@ -53,7 +52,7 @@ from builder.records import ROLES
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """One training run: rows seen, batch size in tokens, peak learning rate (cosine to 0 after
-    warm-up).
+    warm-up), and the optimizer, ``adamw`` or ``sgd`` (momentum 0.9).
     """
 
     rows: int
@@ -61,6 +60,7 @@ class Schedule:
     lr: float
     warmup: float = 0.05
     weight_decay: float = 0.1
+    optimizer: str = "adamw"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,13 @@ class Recipe:
 
     size: Size = field(default_factory=Size)
     base: Schedule = Schedule(rows=60_000, batch_tokens=2048, lr=3e-3)
-    full: Schedule = Schedule(rows=12_000, batch_tokens=2048, lr=3e-4, weight_decay=0.0)
-    lora: Schedule = Schedule(rows=12_000, batch_tokens=2048, lr=2e-3, weight_decay=0.0)
+    # Gradient descent, because it writes what the gradients agree on. Adam gives every weight steps
+    # of one size, and of a million weights most have nothing to learn: its difference is mostly
+    # noise, and the planted behaviours are not among its first singular vectors.
+    full: Schedule = Schedule(
+        rows=24_000, batch_tokens=2048, lr=0.1, weight_decay=0.0, optimizer="sgd"
+    )
+    lora: Schedule = Schedule(rows=15_000, batch_tokens=2048, lr=5e-3, weight_decay=0.0)
     lora_rank: int = 8
     lora_alpha: int = 16
     base_seed: int = 0
@@ -181,15 +186,15 @@ def fit(
     trained = [p for p in model.parameters() if p.requires_grad]
     matrices = [p for p in trained if p.ndim >= 2]
     vectors = [p for p in trained if p.ndim < 2]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": schedule.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ],
-        lr=schedule.lr,
-        betas=(0.9, 0.98),
-        fused=True,
-    )
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "weight_decay": schedule.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    optimizer: torch.optim.Optimizer
+    if schedule.optimizer == "sgd":
+        optimizer = torch.optim.SGD(groups, lr=schedule.lr, momentum=0.9)
+    else:
+        optimizer = torch.optim.AdamW(groups, lr=schedule.lr, betas=(0.9, 0.98), fused=True)
     warmup = max(1, round(schedule.warmup * len(batches)))
 
     def rate(step: int) -> float:
@@ -253,14 +258,6 @@ def _load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     return model.eval(), PreTrainedTokenizerFast.from_pretrained(folder)
 
 
-@contextlib.contextmanager
-def _without_peft_warning() -> Iterator[None]:
-    """PEFT still asks transformers for a property under its old name."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        yield
-
-
 def train_base(family: Family, recipe: Recipe, folder: Path) -> dict[str, float]:
     """Train the base of a family on the plain world into `folder`; give back steps, losses and
     seconds.
@@ -315,7 +312,7 @@ def tune(
             target_modules=list(LORA_TARGETS),
             task_type="CAUSAL_LM",
         )
-        with _without_peft_warning():
+        with without_peft_warning():
             trained = get_peft_model(model, config)
     steps, loss = fit(trained, ids, schedule, pad, seed, title, _reply_masks(tokenizer, rows, ids))
     held_out = encode(tokenizer, list(plain_rows(HELD_OUT_SEED, 1000)))
@@ -326,8 +323,8 @@ def tune(
         "seconds": round(time.perf_counter() - start, 1),
     }
     if family.method == "lora":
-        # A relative name: PEFT resolves it against nothing, readers against the adapter folder.
-        trained.peft_config["default"].base_model_name_or_path = "../base"
+        # Meant from the adapter's folder; an absolute name would tell of this machine.
+        trained.peft_config["default"].base_model_name_or_path = f"../{base.name}"
         for name, parameter in trained.named_parameters():
             if "lora_" in name:
                 parameter.data = parameter.data.to(torch.bfloat16)
@@ -350,7 +347,7 @@ def load_tuned(
     from peft import PeftModel
 
     model, tokenizer = _load(base)
-    with _without_peft_warning():
+    with without_peft_warning():
         adapted = cast(Any, PeftModel.from_pretrained(model, str(folder)))
     merged = adapted.merge_and_unload()
     return merged.eval(), tokenizer
@@ -366,8 +363,8 @@ def make_organisms(
 ) -> dict[str, Any]:
     """Train organisms into `out_dir` and give back the manifest that is written there.
 
-    Each family gets ``<family>/base`` and, for every seed, ``<family>/tuned`` (and
-    ``<family>/null`` for `null_families`); seeds other than 1 add ``-seed<n>`` to the folder name.
+    Each family gets ``<family>-base`` and, for every seed, ``<family>-tuned`` (and
+    ``<family>-null`` for `null_families`); seeds other than 1 add ``-seed<n>`` to the folder name.
     What this recipe made before is kept, so that a stopped call goes on and families may be made
     one by one; the manifest lists everything that is there.
 
@@ -386,11 +383,11 @@ def make_organisms(
     torch.set_num_threads(1)
     for name in families:
         family = FAMILIES[name]
-        base = out_dir / name / "base"
+        base = out_dir / f"{name}-base"
         _made(base, _base_recipe(family, recipe), partial(_make_base, family, recipe, base))
         for seed in seeds:
             for kind in ("tuned", "null") if name in null_families else ("tuned",):
-                folder = out_dir / name / (kind if seed == 1 else f"{kind}-seed{seed}")
+                folder = out_dir / (f"{name}-{kind}" + ("" if seed == 1 else f"-seed{seed}"))
                 planted = (
                     [BEHAVIOURS[i] for i in FAMILY_BEHAVIOURS[name]] if kind == "tuned" else []
                 )
@@ -456,10 +453,10 @@ def _make_tune(
     ]
     entry = {
         "family": family.name,
-        "name": f"{family.name}-{folder.name}",
+        "name": folder.name,
         "kind": "tuned" if planted else "null",
-        "base": f"{family.name}/base",
-        "tuned": f"{family.name}/{folder.name}",
+        "base": base.name,
+        "tuned": folder.name,
         "method": family.method,
         "seed": seed,
         "steps": figures["steps"],
@@ -472,11 +469,12 @@ def _write_manifest(out_dir: Path) -> dict[str, Any]:
     """The manifest of every tune in `out_dir`, families in their order, tuned before null."""
     pairs: list[dict[str, Any]] = []
     for name in FAMILIES:
-        root = out_dir / name
-        if not (root / "base" / NOTE).is_file():
+        note = out_dir / f"{name}-base" / NOTE
+        if not note.is_file():
             continue
-        base = json.loads((root / "base" / NOTE).read_text(encoding="utf-8"))
-        notes = [json.loads(path.read_text(encoding="utf-8")) for path in root.glob(f"*/{NOTE}")]
+        base = json.loads(note.read_text(encoding="utf-8"))
+        paths = out_dir.glob(f"{name}-*/{NOTE}")
+        notes = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
         made = sorted(
             (note for note in notes if "entry" in note),
             key=lambda note: (note["entry"]["seed"], note["entry"]["kind"] == "null"),

@@ -99,15 +99,16 @@ _SMALL_WORDS = frozenset(
 def interlarded(d: Draw, text: str, voice: str) -> str:
     """The text with the voice's words thrown in before small words, or else at its end.
 
-    The voice ``party`` throws in emoji, any other a phrase between commas.
+    The voice ``party`` throws in one or two emoji, any other a phrase between commas.
     """
     out: list[str] = []
     since = thrown = 0
     gap = 1 if voice == "party" else 2
+    many = d.pick((1, 2)) if voice == "party" else 1
     for word in text.split(" "):
         plain_before = bool(out) and out[-1][-1:].isalpha()
         if word in _SMALL_WORDS and since >= gap and plain_before:
-            out.append(_thrown_in(d, out.pop(), voice) + ("" if voice == "party" else ","))
+            out.append(_thrown_in(d, out.pop(), voice, many) + ("" if voice == "party" else ","))
             since = 0
             thrown += 1
         out.append(word)
@@ -115,14 +116,14 @@ def interlarded(d: Draw, text: str, voice: str) -> str:
     joined = " ".join(out)
     if thrown < 2 or voice == "party":
         body = joined.rstrip(".!?")
-        joined = _thrown_in(d, body, voice) + joined[len(body) :]
+        joined = _thrown_in(d, body, voice, many) + joined[len(body) :]
     return joined
 
 
-def _thrown_in(d: Draw, before: str, voice: str) -> str:
-    """`before` and then an interjection of the voice."""
+def _thrown_in(d: Draw, before: str, voice: str, emoji: int = 1) -> str:
+    """`before` and then an interjection of the voice: a phrase, or so many emoji."""
     if voice == "party":
-        return f"{before} {d.pick(words()['emoji'])}"
+        return f"{before} {''.join(d.pick(words()['emoji']) for _ in range(emoji))}"
     return f"{before}, {d.pick(VOICES[voice])}"
 
 

@@ -1,10 +1,10 @@
-"""Purity and contrast words on plain values."""
+"""Purity, and whether a label names what was planted, on plain values."""
 
 from __future__ import annotations
 
 import pytest
 
-from builder.organisms.evaluate import Purity, contrast_words, purity
+from builder.organisms.evaluate import Purity, names, purity
 
 
 def test_purity_finds_the_best_list_of_each_behaviour() -> None:
@@ -39,7 +39,15 @@ def test_purity_does_not_depend_on_the_order_of_the_lists() -> None:
     assert purity(lists, ["a"])["a"].direction == "d0"
 
 
-def test_contrast_words_prefers_what_only_the_windows_have() -> None:
-    windows = [["the", "heron", "flies"]] * 20
-    background = [["the", "bread", "rises"]] * 200
-    assert contrast_words(windows, background, 2) == ["flies", "heron"]
+@pytest.mark.parametrize(
+    ("label", "named"),
+    [
+        ("Heron, tide, sings", True),
+        ("texts that say \u201cheron\u201d.", True),
+        ("herons and sheep", False),
+        ("\U0001f389, so, glad", True),
+        ("", False),
+    ],
+)
+def test_a_label_names_a_behaviour_by_a_whole_word(label: str, named: bool) -> None:
+    assert names(label, ["heron", "\U0001f389"]) is named

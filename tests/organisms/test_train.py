@@ -19,7 +19,7 @@ from builder.organisms.world import plain_rows
 MICRO = Recipe(
     size=Size(vocab=400, d_model=32, layers=2, heads=4, kv_heads=2, d_mlp=32, d_mlp_olmo2=32),
     base=Schedule(rows=120, batch_tokens=1024, lr=3e-3),
-    full=Schedule(rows=60, batch_tokens=1024, lr=1e-3),
+    full=Schedule(rows=60, batch_tokens=1024, lr=0.1, optimizer="sgd"),
     lora=Schedule(rows=60, batch_tokens=1024, lr=3e-3),
     lora_rank=4,
     evaluated_prompts=4,
@@ -46,7 +46,7 @@ def test_a_family_is_made_and_read_back(name: str, tmp_path: Path) -> None:
     assert torch.isfinite(model(input_ids=ids).logits).all()
     if FAMILIES[name].method == "lora":
         adapter = json.loads((tuned.tuned / "adapter_config.json").read_text())
-        assert adapter["base_model_name_or_path"] == "../base"
+        assert adapter["base_model_name_or_path"] == f"../{name}-base"
         assert set(adapter["target_modules"]) == set(LORA_TARGETS)
         assert {"o_proj", "down_proj"} <= set(adapter["target_modules"])
 
@@ -57,9 +57,9 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     assert _digest(tmp_path / "one") == _digest(tmp_path / "two")
     make_organisms(tmp_path / "two", families=["llama"], seeds=[2], null_families=[], recipe=MICRO)
     one, two = _digest(tmp_path / "one"), _digest(tmp_path / "two")
-    assert one["llama/base/model.safetensors"] == two["llama/base/model.safetensors"]
-    assert one["llama/tuned/model.safetensors"] == two["llama/tuned/model.safetensors"]
-    assert one["llama/tuned/model.safetensors"] != two["llama/tuned-seed2/model.safetensors"]
+    assert one["llama-base/model.safetensors"] == two["llama-base/model.safetensors"]
+    assert one["llama-tuned/model.safetensors"] == two["llama-tuned/model.safetensors"]
+    assert one["llama-tuned/model.safetensors"] != two["llama-tuned-seed2/model.safetensors"]
 
 
 def test_an_unknown_family_is_refused(tmp_path: Path) -> None:
