@@ -1,6 +1,6 @@
 """How well do directions show what was planted, against random directions and a null tune?
 
-    weightatlas organisms --out runs/organisms --seed 1 --seed 2 --seed 3 --null llama --null qwen2
+    weightatlas organisms --out runs/organisms --seed 1 --seed 2 --seed 3 --null qwen2 --null olmo2
     python bench/planted.py runs/organisms
 
 Prints the table of docs/benchmarks.md. The seed of a fine-tune is also the seed of its corpus and
