@@ -16,8 +16,12 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # Tests use no network. Set before any test module imports a hub client, which reads them once.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -54,6 +58,20 @@ def browser_path() -> str:
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
     return path
+
+
+@pytest.fixture(scope="session")
+def browser(browser_path: str) -> Iterator[Browser]:
+    """One Chromium for all tests of a process, which can hold no second driver."""
+    # Imported here: the tests of skipping run this file where Playwright need not be.
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

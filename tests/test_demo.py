@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser
 
 from builder import pipeline
 from builder.demo import demo_settings, found_behaviours
@@ -87,7 +87,7 @@ def test_the_last_lines_say_what_was_found_and_what_to_open(
 
 @pytest.mark.browser
 def test_a_planted_word_is_searched_and_followed_from_disk(
-    demo: tuple[Path, list[str]], browser_path: str
+    demo: tuple[Path, list[str]], browser: Browser
 ) -> None:
     site = demo[0] / "site"
     with RunStore(demo[0] / "runs" / "demo-llama" / "run.duckdb") as store:
@@ -100,25 +100,21 @@ def test_a_planted_word_is_searched_and_followed_from_disk(
         )
     words = {word.casefold() for word in pair.behaviours[0].words}
     word = next(word for word in text.casefold().replace(",", " ").split() if word in words)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_page()
-        problems: list[str] = []
-        page.on("console", lambda message: problems.append(message.text))
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("requestfailed", lambda request: problems.append(request.url))
-        page.goto((site / "index.html").as_uri())
-        page.get_by_role("searchbox").first.fill(word)
-        page.keyboard.press("Enter")
-        page.wait_for_url("**/search.html**")
-        first = page.locator("#results a").first
-        first.wait_for()
-        first.click()
-        page.wait_for_url("**/m/**")
-        assert word in page.locator("main").inner_text().casefold()
-        page.goto((site / "m" / "demo-llama" / "index.html").as_uri())
-        assert page.locator("table a").count() > 40
-        browser.close()
+    page = browser.new_page()
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("requestfailed", lambda request: problems.append(request.url))
+    page.goto((site / "index.html").as_uri())
+    page.get_by_role("searchbox").first.fill(word)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search.html**")
+    first = page.locator("#results a").first
+    first.wait_for()
+    first.click()
+    page.wait_for_url("**/m/**")
+    assert word in page.locator("main").inner_text().casefold()
+    page.goto((site / "m" / "demo-llama" / "index.html").as_uri())
+    assert page.locator("table a").count() > 40
+    page.close()
     assert problems == []

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Dialog, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, Request
 
 from builder.config import SiteSettings
 from builder.pages import build_site
@@ -91,17 +91,6 @@ def served(site: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_address[1]}/{site.name}/"
         server.shutdown()
         thread.join()
-
-
-@pytest.fixture(scope="session")
-def browser(browser_path: str) -> Iterator[Browser]:
-    """One Chromium for all tests of this folder."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
 
 
 @dataclass
