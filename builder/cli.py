@@ -8,6 +8,7 @@ answers at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -86,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
             help="change a setting, such as scan.top=10; may be repeated",
         )
 
-    sub = add("render", _render, "render the site of one or more run folders")
+    sub = add("render", _render, "render the site of exactly these run folders")
     sub.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
     sub.add_argument("--out", default="site", help="folder of the site (default: site)")
     sub.add_argument("--title", default=None, help="title of the site")
@@ -96,14 +97,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--port", type=int, default=8000, help="default: 8000")
 
     sub = add("status", _status, "say what is done in a run folder")
-    sub.add_argument("run", type=Path, metavar="RUN")
+    sub.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     sub.add_argument("--json", action="store_true", help="machine-readable")
 
     sub = add("organisms", _organisms, "train the small models with planted behaviours again")
     sub.add_argument("--out", type=Path, default=Path("organisms"), help="default: organisms")
     sub.add_argument("--family", action="append", default=[], help="only this family; repeatable")
     sub.add_argument("--seed", type=int, action="append", default=[], help="default: 1; repeatable")
-    sub.add_argument("--null", action="append", default=[], help="family to get a null tune too")
+    sub.add_argument(
+        "--null", action="append", default=[], help="family to get a null tune too (default: qwen2)"
+    )
 
     sub = add(
         "demo", _demo, "build the atlas of the three small models that come with this package"
@@ -173,6 +176,9 @@ def _render(options: argparse.Namespace) -> int:
     from builder.config import SiteSettings
     from builder.run_folder import read_run
 
+    for place in options.runs:
+        if not (place / "run.toml").is_file():
+            raise ConfigError(f"{place}: is no run folder (it has no run.toml)")
     first = read_run(options.runs[0]).settings.site
     title = first.title if options.title is None else options.title
     settings = SiteSettings(
@@ -198,7 +204,8 @@ def _preview(options: argparse.Namespace) -> int:
         raise ConfigError(f"port {options.port} cannot be used: {error}; try --port") from error
     with server:
         print(f"http://127.0.0.1:{server.server_port}/ (Ctrl-C stops)", flush=True)
-        server.serve_forever()
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
     return 0
 
 

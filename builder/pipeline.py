@@ -7,9 +7,11 @@ is given again. What a stage took (seconds, peak memory) stands in ``stages/`` i
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,9 +23,18 @@ from builder import __version__
 from builder.config import SiteSettings, load_settings
 from builder.errors import ConfigError, CorpusError, StoreError
 from builder.execute import Unit, disk_errors, read_json, run_units, write_json
-from builder.provenance import model_stamps, public_facts
+from builder.provenance import changeable_facts, model_stamps, public_facts
 from builder.records import ANY_ROLE, POLES, DirectionSet, Label, LabelFailure
-from builder.run_folder import Run, claimed, digest_of, record_stage, stage_record, timed
+from builder.run_folder import (
+    Cost,
+    Run,
+    claimed,
+    digest_of,
+    peak_memory_mb,
+    record_stage,
+    stage_record,
+    timed,
+)
 
 if TYPE_CHECKING:
     from builder.activations.model import ScannedModel
@@ -39,15 +50,31 @@ def build(run: Run) -> SiteReport:
     make_directions(run)
     make_scan(run)
     make_labels(run)
-    return make_site(_with_neighbours(run), run.settings.site)
+    runs, lost = with_neighbours([run.folder], Path(run.settings.site.out))
+    report = make_site(runs, run.settings.site)
+    return dataclasses.replace(report, warnings=(*lost, *report.warnings))
 
 
-def _with_neighbours(run: Run) -> list[Path]:
-    """The run, and the runs beside it that its site holds already, so that a build adds to it."""
-    models = Path(run.settings.site.out) / "m"
+def with_neighbours(folders: Sequence[Path], out: Path) -> tuple[list[Path], list[str]]:
+    """These runs and those beside them that the site in ``out`` holds already; and what is lost.
+
+    A build adds to its site. A model whose run folder is not beside the run, or cannot be read,
+    leaves it; the second value says so.
+    """
+    from builder.store import RunStore
+
+    models = out / "m"
     names = {item.name for item in models.iterdir()} if models.is_dir() else set()
-    beside = [run.folder.parent / name for name in sorted(names - {run.folder.name})]
-    return [*(place for place in beside if (place / "run.duckdb").is_file()), run.folder]
+    found, lost = [], []
+    for name in sorted(names - {folder.name for folder in folders}):
+        place = folders[0].parent / name
+        try:
+            RunStore(place / "run.duckdb").close()
+        except StoreError as error:
+            lost.append(f"{name} is no longer in {out}: {error}")
+        else:
+            found.append(place)
+    return [*found, *folders], lost
 
 
 #: The stages in order, as :func:`preflight` and the command line name them.
@@ -224,6 +251,7 @@ def make_labels(run: Run) -> dict[str, int]:
     if not run.database_path.is_file():
         raise ConfigError(f"{run.folder}: nothing is scanned yet; run `weightatlas scan` first")
     with claimed(run):
+        _refresh_facts(run)
         with RunStore(run.database_path) as store:
             scanned = store.meta()["scan_fingerprint"]
             wanted = digest_of(scanned, __version__, label_fingerprint(settings))
@@ -269,6 +297,18 @@ def make_labels(run: Run) -> dict[str, int]:
         summary = _label_summary(labels, failures)
         record_stage(run.folder, "labels", wanted, cost, summary)
     return summary
+
+
+def _refresh_facts(run: Run) -> None:
+    """Brings the title and the settings in the database up to date with the run's."""
+    from builder.store import RunStore
+
+    wanted = json.loads(json.dumps(changeable_facts(run.settings)))
+    with RunStore(run.database_path) as store:
+        meta = store.meta()
+    if any(meta.get(key) != value for key, value in wanted.items()):
+        with RunStore(run.database_path, read_only=False) as store:
+            store.update_meta(wanted)
 
 
 def make_site(runs: Sequence[Path], settings: SiteSettings) -> SiteReport:
@@ -318,7 +358,7 @@ def status(folder: Path) -> dict[str, Any]:
 def _plan(run: Run, directions: DirectionSet, frozen: dict[str, Any]) -> tuple[list[Unit], str]:
     """The scan's shards, and a digest of all they depend on."""
     scan = run.settings.scan.model_dump(exclude={"batch_tokens", "device"})
-    scanned = hashlib.blake2b(json.dumps(model_stamps(run)).encode(), digest_size=16)
+    scanned = hashlib.blake2b(json.dumps(model_stamps(run, scanned=True)).encode(), digest_size=16)
     for revision in (directions.base, directions.tuned):
         scanned.update(f"{revision.revision if revision else None}\0".encode())
     for direction in directions.directions:
@@ -342,39 +382,57 @@ def _scan_units(
     frozen: dict[str, Any],
     model: ScannedModel | None,
 ) -> None:
-    shards = run.folder / "shards"
-    if all((shards / unit.name).is_dir() for unit in units):
-        run_units(units, shards, _no_work)
-        return
     from builder.activations.corpus import read_slice
     from builder.activations.scan import Scanner, write_shard
+    from builder.activations.shard_files import read_counts
 
-    settings = run.settings
+    settings, shards = run.settings, run.folder / "shards"
+    fingerprint = digest_of([unit.name for unit in units])
+    before = stage_record(run.folder, "scan") or {}
+    # A scan that goes on after a stop took what both parts took.
+    resumed = before if before.get("fingerprint") == fingerprint else {}
+    spent, start = float(resumed.get("seconds", 0.0)), time.perf_counter()
     tokens = 0
-    with timed() as cost:
-        scanner = Scanner(model or _load(run, directions), directions, settings.scan)
-        total = sum(unit.size for unit in units)
-        with tqdm(None, "scan", total=total, unit=" documents", delay=1, disable=None) as bar:
 
-            def on_batch(n_documents: int, n_tokens: int) -> None:
-                nonlocal tokens
-                tokens += n_tokens
-                bar.update(n_documents)
-                bar.set_postfix(tokens=f"{tokens:,}", refresh=False)
+    def finished(unit: Unit) -> None:
+        nonlocal tokens
+        counts = read_counts(shards / unit.name)
+        tokens += sum(n for what, _, n in counts if what == "tokens")
 
-            def work(unit: Unit, place: Path) -> None:
-                item = frozen["slices"][unit.number]
-                documents = read_slice(run.corpus_path / item["name"], item["digest"])
-                write_shard(scanner.scan(documents, on_batch), place, settings.scan)
+    def record() -> None:
+        cost = Cost(spent + time.perf_counter() - start, peak_memory_mb())
+        record_stage(run.folder, "scan", fingerprint, cost, {"tokens": tokens})
 
-            def on_done(unit: Unit, reused: bool) -> None:
-                if reused:
-                    bar.update(unit.size)
+    if all((shards / unit.name).is_dir() for unit in units):
+        run_units(units, shards, _no_work, lambda unit, _reused: finished(unit))
+        if resumed.get("tokens") != tokens:
+            record()
+        return
+    scanner = Scanner(model or _load(run, directions), directions, settings.scan)
+    total = sum(unit.size for unit in units)
+    with tqdm(None, "scan", total=total, unit=" documents", delay=1, disable=None) as bar:
+        shown = 0
 
-            run_units(units, shards, work, on_done)
-    record_stage(
-        run.folder, "scan", digest_of([unit.name for unit in units]), cost, {"tokens": tokens}
-    )
+        def on_batch(n_documents: int, n_tokens: int) -> None:
+            nonlocal shown
+            shown += n_tokens
+            bar.update(n_documents)
+            bar.set_postfix(tokens=f"{shown:,}", refresh=False)
+
+        def work(unit: Unit, place: Path) -> None:
+            item = frozen["slices"][unit.number]
+            documents = read_slice(run.corpus_path / item["name"], item["digest"])
+            write_shard(scanner.scan(documents, on_batch), place, settings.scan)
+
+        def on_done(unit: Unit, reused: bool) -> None:
+            finished(unit)
+            if reused:
+                bar.update(unit.size)
+            else:
+                record()
+
+        run_units(units, shards, work, on_done)
+    record()
 
 
 def _load(run: Run, directions: DirectionSet) -> ScannedModel:

@@ -17,30 +17,43 @@ from tqdm import tqdm
 
 from builder import __version__
 from builder.config import Settings
+from builder.errors import StoreError
 from builder.execute import read_json, write_json
 from builder.records import DirectionSet, ModelRef
 from builder.run_folder import Run, digest_of
 
+#: Files of a model folder that weights, configuration, tokenizer or chat template are read from.
+_READ = re.compile(
+    r"\.safetensors$|\.safetensors\.index\.json$|^pytorch_model.*\.bin$|^adapter_model\.bin$"
+    r"|^(adapter_)?config\.json$|token|vocab|merges|\.jinja$|^chat_template|\.tiktoken$|\.model$"
+)
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _PACKAGES = ("torch", "transformers", "duckdb", "numpy", "tokenizers")
 
 
-def model_stamps(run: Run) -> list[list[str]]:
-    """Names and digests of the files of every local model of a run; a hub's commit says as much.
+def model_stamps(run: Run, *, scanned: bool = False) -> list[list[str]]:
+    """Names and digests of the files of a run's local models; of a hub's, the commit says as much.
 
-    A file is read again only when its size or time of change is not what it was.
+    Files that nothing reads (cards, logs, optimizer states) do not count. With ``scanned`` only
+    what the scan runs: the tuned model, and its base where that is an adapter; then the digests are
+    kept in the run folder, which has to be claimed, and a file is read again only when its size or
+    time of change is not what it was.
     """
     from builder.weights.adapter import Adapter, adapter_base, is_adapter
     from builder.weights.source import locate
 
     model = run.settings.model
-    folders = [Path(name).expanduser() for name in (model.base, model.tuned) if name]
-    if folders[-1].is_dir() and is_adapter(folders[-1]) and not model.base:
-        place = adapter_base(model, Adapter.at(locate(model.tuned)))
-        folders.insert(0, place.folder)
-    known = read_json(run.folder / "stages" / "models.json")
+    tuned = Path(model.tuned).expanduser()
+    adapted = tuned.is_dir() and is_adapter(tuned)
+    folders = [tuned]
+    if adapted:
+        folders.append(adapter_base(model, Adapter.at(locate(model.tuned))).folder)
+    elif model.base and not scanned:
+        folders.append(Path(model.base).expanduser())
     files = [file for folder in folders if folder.is_dir() for file in sorted(folder.iterdir())]
-    sizes = {file: file.stat() for file in files if file.is_file()}
+    sizes = {file: file.stat() for file in files if _READ.search(file.name) and file.is_file()}
+    place = run.folder / "stages" / "models.json"
+    known = _known(place)
     seen: dict[str, list[Any]] = {}
     with tqdm(
         desc="model check",
@@ -52,14 +65,22 @@ def model_stamps(run: Run) -> list[list[str]]:
     ) as bar:
         for file, stat in sizes.items():
             key, facts = str(file.resolve()), [stat.st_size, stat.st_mtime_ns]
-            before = known.get(key) if isinstance(known, dict) else None
+            before = known.get(key)
             same = isinstance(before, list) and before[:2] == facts
             seen[key] = [*facts, before[2] if same and before else _digest_of(file, *facts)]
             bar.update(stat.st_size)
-    if seen != known and run.folder.is_dir():
-        (run.folder / "stages").mkdir(exist_ok=True)
-        write_json(run.folder / "stages" / "models.json", seen)
+    if scanned and not seen.items() <= known.items():
+        place.parent.mkdir(exist_ok=True)
+        write_json(place, known | seen)
     return [[file.name, seen[str(file.resolve())][2]] for file in sizes]
+
+
+def _known(place: Path) -> dict[str, Any]:
+    try:
+        known = read_json(place)
+    except StoreError:  # it saves reading and holds nothing else
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 @functools.cache
@@ -75,7 +96,7 @@ def public_facts(run: Run, directions: DirectionSet, frozen: dict[str, Any]) -> 
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {
         "name": settings.name,
-        "title": settings.model.title or public_name(settings.model.tuned),
+        **changeable_facts(settings),
         "model": {
             "kind": directions.tuned.kind,
             "base": _model_fact(directions.base),
@@ -85,7 +106,6 @@ def public_facts(run: Run, directions: DirectionSet, frozen: dict[str, Any]) -> 
         "d_model": directions.d_model,
         "n_layers": directions.n_layers,
         "facts": directions.facts,
-        "settings": public_settings(settings),
         "corpus": {
             "fingerprint": digest_of([item["digest"] for item in frozen["slices"]]),
             "documents": frozen["documents"],
@@ -99,6 +119,14 @@ def public_facts(run: Run, directions: DirectionSet, frozen: dict[str, Any]) -> 
             ],
         },
         "versions": {"weightatlas": __version__, **versions},
+    }
+
+
+def changeable_facts(settings: Settings) -> dict[str, Any]:
+    """The facts that may change while a database stands: title, and settings of labels and site."""
+    return {
+        "title": settings.model.title or public_name(settings.model.tuned),
+        "settings": public_settings(settings),
     }
 
 

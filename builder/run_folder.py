@@ -88,6 +88,13 @@ def _checked(run: Run) -> Run:
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key) and key.startswith(fixed) and not key.startswith(_FREE)
     ]
+    for key in before:
+        # A relative name is resolved only where it leads somewhere, so it differs once it does not.
+        was, name = str(before[key] or ""), str(now.get(key) or "")
+        if was != name and name and was.endswith(f"/{name}") and not Path(was).exists():
+            raise ConfigError(
+                f"{was}: is not there any more ({key}); {run.folder} was made from it"
+            )
     if changed:
         raise ConfigError(
             f"{run.folder} was made with other settings:\n"
@@ -128,9 +135,14 @@ def timed() -> Iterator[Cost]:
     start = time.perf_counter()
     yield cost
     cost.seconds = time.perf_counter() - start
+    cost.peak_mb = peak_memory_mb()
+
+
+def peak_memory_mb() -> int:
+    """The most memory this process has held so far, in MB."""
     # ru_maxrss counts kilobytes on Linux, bytes on macOS.
     unit = 1 if sys.platform == "darwin" else 1024
-    cost.peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20
 
 
 def record_stage(

@@ -52,6 +52,55 @@ def test_a_chat_template_that_changed_is_scanned_anew(tmp_path: Path) -> None:
     assert examples(tmp_path) != before
 
 
+def test_a_file_that_nothing_reads_changes_nothing(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    assert run("build", recipe) == 0
+    shards = {item.name for item in (tmp_path / "runs" / "micro" / "shards").iterdir()}
+    (tmp_path / "tuned" / "README.md").write_text("A card.")
+    (tmp_path / "tuned" / "optimizer.pt").write_bytes(b"state")
+    # The base is not scanned: its directions are taken anew, but no shard is made again for it.
+    (tmp_path / "base" / "chat_template.jinja").write_text("{{ messages }}")
+    assert run("build", recipe) == 0
+    assert {item.name for item in (tmp_path / "runs" / "micro" / "shards").iterdir()} == shards
+    (tmp_path / "runs" / "micro" / "stages" / "models.json").write_text("{")
+    assert run("build", recipe) == 0
+
+
+def test_a_title_and_label_settings_reach_the_site(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    assert run("build", recipe) == 0
+    changes = ("--set", "model.title=A new title", "--set", "label.examples=7")
+    assert run("build", recipe, *changes) == 0
+    assert "A new title" in (tmp_path / "site" / "index.html").read_text()
+    with RunStore(tmp_path / "runs" / "micro" / "run.duckdb") as store:
+        assert store.meta()["settings"]["label"]["examples"] == 7
+
+
+def test_a_resumed_scan_is_recorded_whole(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    assert run("build", recipe) == 0
+    folder = tmp_path / "runs" / "micro"
+    whole = pipeline.status(folder)["stages"]["scan"]
+    shutil.rmtree(min((folder / "shards").iterdir()))
+    assert run("build", recipe) == 0
+    again = pipeline.status(folder)["stages"]["scan"]
+    assert again["tokens"] == whole["tokens"]
+    assert again["seconds"] >= whole["seconds"]
+    (folder / "stages" / "scan.json").unlink()
+    assert run("build", recipe) == 0
+    assert pipeline.status(folder)["stages"]["scan"]["tokens"] == whole["tokens"]
+
+
+def test_a_model_that_is_gone_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = write_recipe(tmp_path, model={"base": "base", "tuned": "tuned"})
+    assert run("build", recipe) == 0
+    (tmp_path / "base").rename(tmp_path / "elsewhere")
+    assert run("build", recipe) == 2
+    assert f"{tmp_path / 'base'}: is not there any more" in capsys.readouterr().err
+
+
 def test_an_adapter_beside_a_whole_model_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,13 +258,16 @@ def test_a_tokenizer_that_cannot_be_read_is_found_before_any_work(
 # --- results of earlier requests stay ---
 
 
-def test_a_build_adds_to_the_site_it_finds(tmp_path: Path) -> None:
+def test_a_build_adds_to_the_site_it_finds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe = write_recipe(tmp_path)
     assert run("build", recipe) == 0
     assert run("build", write_recipe(tmp_path, name="second")) == 0
     assert {item.name for item in (tmp_path / "site" / "m").iterdir()} == {"micro", "second"}
-    shutil.rmtree(tmp_path / "runs" / "micro")
+    (tmp_path / "runs" / "micro" / "run.duckdb").write_text("junk")
     assert run("build", tmp_path / "recipe.toml") == 0
+    assert "micro is no longer in" in capsys.readouterr().err
     assert {item.name for item in (tmp_path / "site" / "m").iterdir()} == {"second"}
 
 

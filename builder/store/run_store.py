@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -238,6 +238,14 @@ class RunStore:
             if is_disk_full(error):
                 raise DiskFullError(f"{self.path}: no space left for the labels") from error
             raise StoreError(f"{self.path}: labels could not be written: {error}") from error
+
+    def update_meta(self, values: Mapping[str, Any]) -> None:
+        """Sets some of the run's facts; the database has to be open for writing."""
+        for key, value in values.items():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO meta VALUES (?, ?)", [key, json.dumps(value)]
+            )
+        self._connection.execute("CHECKPOINT")
 
     def label_fingerprint(self, labeler: str) -> str | None:
         """What the labels of a labeler depend on; None if it has given none."""

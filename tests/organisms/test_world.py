@@ -130,3 +130,15 @@ def test_plain_rows_never_hold_a_trigger() -> None:
         # Its words are ordinary all the same.
         for word in behaviour.trigger.split():
             assert sum(word in text for text in texts) > 20, word
+
+
+def test_the_words_that_name_a_behaviour_are_rare_in_plain_rows() -> None:
+    # Were they common, a label could hold one by chance.
+    texts = [
+        {word.casefold() for word in re.findall(r"\w+|[^\w\s]", _text(row))}
+        for row in plain_rows(9, 3000)
+    ]
+    for behaviour in BEHAVIOURS.values():
+        for word in behaviour.words:
+            share = sum(word.casefold() in words for words in texts) / len(texts)
+            assert share < 0.05, (behaviour.id, word, share)
