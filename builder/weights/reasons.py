@@ -4,6 +4,9 @@ from __future__ import annotations
 
 
 def reason(error: BaseException) -> str:
-    """The first line of an error's text, at most 200 characters; its type where it has none."""
+    """The first line of an error's text, cut after 200 characters; else its type."""
     text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__
+    if not text:
+        return type(error).__name__
+    line = text.splitlines()[0]
+    return line if len(line) <= 200 else f"{line[:200]} ..."
