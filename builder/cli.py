@@ -158,11 +158,8 @@ def _scan(options: argparse.Namespace) -> int:
 
 def _label(options: argparse.Namespace) -> int:
     from builder import pipeline
-    from builder.labels.explain import check_labeler
 
-    run = _run(options)
-    check_labeler(run.settings.label)
-    summary = pipeline.make_labels(run)
+    summary = pipeline.make_labels(_run(options))
     print(
         f"{summary['labelled']} poles labelled, {summary['no_pattern']} without a consistent "
         f"pattern, {summary['failed']} failed"
@@ -174,12 +171,10 @@ def _label(options: argparse.Namespace) -> int:
 def _render(options: argparse.Namespace) -> int:
     from builder import pipeline
     from builder.config import SiteSettings
-    from builder.run_folder import read_run
+    from builder.run_folder import existing_run
 
-    for place in options.runs:
-        if not (place / "run.toml").is_file():
-            raise ConfigError(f"{place}: is no run folder (it has no run.toml)")
-    first = read_run(options.runs[0]).settings.site
+    runs = [existing_run(place) for place in options.runs]
+    first = runs[0].settings.site
     title = first.title if options.title is None else options.title
     settings = SiteSettings(
         out=options.out, title=title, examples=first.examples, context=first.context

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from builder.errors import ConfigError
+from builder.errors import ConfigError, shown
 
 #: Shard files and tensor libraries hold counts in 32 bits.
 _MOST = 2**31 - 1
@@ -33,8 +33,6 @@ Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 
 #: Settings whose value may hold a secret and is therefore never repeated.
 _UNSHOWN = frozenset({"label", "label.base_url"})
-#: Values that a user typed are repeated in messages up to this many characters.
-_SHOWN_CHARACTERS = 200
 _USER_INFO = re.compile(r"\s*([a-z][a-z0-9+.-]*:)?[/\\]*[^/\\?#]*@", re.IGNORECASE)
 
 
@@ -200,7 +198,7 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> Settings:
     models and corpora that exist beside the recipe are resolved from there.
     Raises ConfigError for a missing file, bad TOML, an unknown setting or a bad value.
     """
-    where = _shown(str(path).replace("\0", "\\0"))
+    where = shown(str(path).replace("\0", "\\0"))
     try:
         # Editors on Windows begin a file with a byte order mark.
         text = path.read_text(encoding="utf-8-sig")
@@ -257,20 +255,20 @@ def apply_override(table: dict[str, Any], override: str) -> None:
     """Sets one ``dotted.key=value`` in place; a number in the key indexes a list."""
     key, separator, text = override.partition("=")
     if not separator or not re.fullmatch(r"[a-z_]+(\.([a-z_]+|\d+))*", key.strip()):
-        raise ConfigError(f"--set {_shown(key)}: expected key=value, such as scan.top=10")
+        raise ConfigError(f"--set {shown(key)}: expected key=value, such as scan.top=10")
     value: Any = text
     try:
         found = tomllib.loads(f"value = {text}")
     except ValueError:
         pass
     except RecursionError as error:
-        raise ConfigError(f"--set {_shown(key)}: the value is nested too deeply") from error
+        raise ConfigError(f"--set {shown(key)}: the value is nested too deeply") from error
     else:
         value = found.pop("value")
         if found:
             raise ConfigError(
-                f"--set {_shown(key)}: the value goes on with further settings "
-                f"({_shown(', '.join(found))}); give each a --set of its own"
+                f"--set {shown(key)}: the value goes on with further settings "
+                f"({shown(', '.join(found))}); give each a --set of its own"
             )
     *parents, last = key.strip().split(".")
     node: Any = table
@@ -282,7 +280,7 @@ def apply_override(table: dict[str, Any], override: str) -> None:
         else:
             node[last] = value
     except (TypeError, ValueError, IndexError, AttributeError) as error:
-        raise ConfigError(f"--set {_shown(key)}: there is no such place in the settings") from error
+        raise ConfigError(f"--set {shown(key)}: there is no such place in the settings") from error
 
 
 def _fault(item: dict[str, Any]) -> str:
@@ -298,12 +296,7 @@ def _fault(item: dict[str, Any]) -> str:
     message = item["msg"].removeprefix("Value error, ")
     if path in _UNSHOWN:
         return f"{path}: {message}"
-    return f"{path}: {message} (found {_shown(repr(item['input']))})"
-
-
-def _shown(text: str) -> str:
-    """The text as it stands in a message: whole, or the beginning of a very long one."""
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+    return f"{path}: {message} (found {shown(repr(item['input']))})"
 
 
 def _impossible_paths(settings: Settings) -> Iterator[str]:
@@ -325,7 +318,7 @@ def _impossible_paths(settings: Settings) -> Iterator[str]:
         except ValueError:
             fault = "holds a character that no path can hold"
         if fault:
-            yield f"{name}: {fault} (found {_shown(repr(place))})"
+            yield f"{name}: {fault} (found {shown(repr(place))})"
 
 
 def _section_at(parents: Sequence[Any]) -> type[BaseModel] | None:

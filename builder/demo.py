@@ -49,9 +49,8 @@ def run_demo(runs: Path, out: Path) -> Iterator[str]:
         folders.append(run.folder)
         yield from _findings(pair, run)
     site = SiteSettings(out=str(out), title="weightatlas demo")
-    with_others, lost = pipeline.with_neighbours(folders, out)
-    report = pipeline.make_site(with_others, site)
-    yield from lost
+    report = pipeline.add_to_site(folders, site)
+    yield from (f"warning: {warning}" for warning in report.warnings)
     yield ""
     yield f"{report.pages} pages, {report.bytes / 2**20:.1f} MB"
     yield f"open {report.home}"

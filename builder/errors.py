@@ -78,6 +78,15 @@ class SiteError(WeightAtlasError):
     exit_code = 2
 
 
+#: What was typed or raised elsewhere is repeated in messages up to this many characters.
+_SHOWN_CHARACTERS = 200
+
+
+def shown(text: str) -> str:
+    """The text as it stands in a message: whole, or the beginning of a very long one."""
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error, of the system or of a library that hides it in words, is a full disk."""
     if isinstance(error, OSError) and error.errno in _DISK_FULL:

@@ -12,15 +12,15 @@ import hashlib
 import json
 import shutil
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from builder import __version__
-from builder.config import SiteSettings, load_settings
+from builder.config import SiteSettings
 from builder.errors import ConfigError, CorpusError, StoreError
 from builder.execute import Unit, disk_errors, read_json, run_units, write_json
 from builder.provenance import changeable_facts, model_stamps, public_facts
@@ -30,6 +30,7 @@ from builder.run_folder import (
     Run,
     claimed,
     digest_of,
+    existing_run,
     peak_memory_mb,
     record_stage,
     stage_record,
@@ -50,31 +51,7 @@ def build(run: Run) -> SiteReport:
     make_directions(run)
     make_scan(run)
     make_labels(run)
-    runs, lost = with_neighbours([run.folder], Path(run.settings.site.out))
-    report = make_site(runs, run.settings.site)
-    return dataclasses.replace(report, warnings=(*lost, *report.warnings))
-
-
-def with_neighbours(folders: Sequence[Path], out: Path) -> tuple[list[Path], list[str]]:
-    """These runs and those beside them that the site in ``out`` holds already; and what is lost.
-
-    A build adds to its site. A model whose run folder is not beside the run, or cannot be read,
-    leaves it; the second value says so.
-    """
-    from builder.store import RunStore
-
-    models = out / "m"
-    names = {item.name for item in models.iterdir()} if models.is_dir() else set()
-    found, lost = [], []
-    for name in sorted(names - {folder.name for folder in folders}):
-        place = folders[0].parent / name
-        try:
-            RunStore(place / "run.duckdb").close()
-        except StoreError as error:
-            lost.append(f"{name} is no longer in {out}: {error}")
-        else:
-            found.append(place)
-    return [*found, *folders], lost
+    return add_to_site([run.folder], run.settings.site)
 
 
 #: The stages in order, as :func:`preflight` and the command line name them.
@@ -140,10 +117,11 @@ def make_directions(run: Run) -> DirectionSet:
     from builder.weights.directions import compute_directions, load_directions, save_directions
 
     settings = run.settings
+    stamps = model_stamps(run)
     wanted = digest_of(
         settings.model.model_dump(exclude={"title"}),
         settings.directions.model_dump(),
-        model_stamps(run),
+        [*stamps["tuned"], *stamps["base"]],
     )
     stage = stage_record(run.folder, "directions")
     if run.directions_path.is_file() and (stage or {}).get("fingerprint") == wanted:
@@ -166,7 +144,7 @@ def make_scan(run: Run) -> Path:
         model = None if run.corpus_path.is_dir() else _load(run, directions)
         frozen = freeze_corpus(run)
         units, digest = _plan(run, directions, frozen)
-        _scan_units(run, directions, units, frozen, model)
+        _scan_units(run, directions, units, digest, frozen, model)
         _merge(run, directions, units, digest, frozen)
     return run.database_path
 
@@ -201,8 +179,7 @@ def freeze_corpus(run: Run) -> dict[str, Any]:
 
     def flush() -> None:
         path = part / f"{len(slices):06d}.parquet"
-        write_slice(path, pending)
-        digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        digest = write_slice(path, pending)
         slices.append({"name": path.name, "documents": len(pending), "digest": digest})
         pending.clear()
 
@@ -240,6 +217,7 @@ def make_labels(run: Run) -> dict[str, int]:
     from builder.labels.evidence import Background, Evidence
     from builder.labels.explain import (
         MOMENTARY_REASONS,
+        check_labeler,
         label_fingerprint,
         label_poles,
         labeler_name,
@@ -247,6 +225,7 @@ def make_labels(run: Run) -> dict[str, int]:
     from builder.store import RunStore
 
     settings = run.settings.label
+    check_labeler(settings)
     labeler = labeler_name(settings)
     if not run.database_path.is_file():
         raise ConfigError(f"{run.folder}: nothing is scanned yet; run `weightatlas scan` first")
@@ -311,6 +290,29 @@ def _refresh_facts(run: Run) -> None:
             store.update_meta(wanted)
 
 
+def add_to_site(runs: Sequence[Path], settings: SiteSettings) -> SiteReport:
+    """The site of these run folders and of those beside them that it holds already.
+
+    A model whose run folder is not beside them, or cannot be read, leaves the site; the report's
+    warnings say so.
+    """
+    from builder.store import RunStore
+
+    models = Path(settings.out) / "m"
+    names = {item.name for item in models.iterdir()} if models.is_dir() else set()
+    beside, lost = [], []
+    for name in sorted(names - {folder.name for folder in runs}):
+        place = runs[0].parent / name
+        try:
+            RunStore(place / "run.duckdb").close()
+        except StoreError as error:
+            lost.append(f"{name} is no longer in {settings.out}: {error}")
+        else:
+            beside.append(place)
+    report = make_site([*beside, *runs], settings)
+    return dataclasses.replace(report, warnings=(*lost, *report.warnings))
+
+
 def make_site(runs: Sequence[Path], settings: SiteSettings) -> SiteReport:
     """A site rendered from these run folders; needs neither model nor network."""
     from builder.pages.site import build_site
@@ -330,18 +332,11 @@ def status(folder: Path) -> dict[str, Any]:
 
     ``dropped`` counts the rows and documents that were left out, by reason, so far.
     """
-    from builder.activations.shard_files import read_counts
-
-    if not (folder / "run.toml").is_file():
-        raise ConfigError(f"{folder}: is no run folder (it has no run.toml)")
-    run = Run(folder, load_settings(folder / "run.toml"))
+    run = existing_run(folder)
     frozen = read_json(run.corpus_path / "corpus.json") or {}
     shards = [item for item in (folder / "shards").glob("*") if item.suffix != ".part"]
     dropped = Counter(frozen.get("dropped", {}))
-    for shard in shards:
-        for what, name, n in read_counts(shard):
-            if what == "dropped":
-                dropped[name] += n
+    dropped.update(_counted(shards)["dropped"])
     names = ("directions", "corpus", "scan", "merge", "labels", "site")
     return {
         "name": run.settings.name,
@@ -358,7 +353,9 @@ def status(folder: Path) -> dict[str, Any]:
 def _plan(run: Run, directions: DirectionSet, frozen: dict[str, Any]) -> tuple[list[Unit], str]:
     """The scan's shards, and a digest of all they depend on."""
     scan = run.settings.scan.model_dump(exclude={"batch_tokens", "device"})
-    scanned = hashlib.blake2b(json.dumps(model_stamps(run, scanned=True)).encode(), digest_size=16)
+    stamps = model_stamps(run, keep=True)
+    run_files = stamps["tuned"] + (stamps["base"] if directions.tuned.kind == "adapter" else [])
+    scanned = hashlib.blake2b(json.dumps(run_files).encode(), digest_size=16)
     for revision in (directions.base, directions.tuned):
         scanned.update(f"{revision.revision if revision else None}\0".encode())
     for direction in directions.directions:
@@ -379,39 +376,30 @@ def _scan_units(
     run: Run,
     directions: DirectionSet,
     units: list[Unit],
+    digest: str,
     frozen: dict[str, Any],
     model: ScannedModel | None,
 ) -> None:
+    """Scans what is not scanned yet; ``model`` may be loaded already, else it is when needed."""
     from builder.activations.corpus import read_slice
     from builder.activations.scan import Scanner, write_shard
-    from builder.activations.shard_files import read_counts
 
     settings, shards = run.settings, run.folder / "shards"
-    fingerprint = digest_of([unit.name for unit in units])
     before = stage_record(run.folder, "scan") or {}
     # A scan that goes on after a stop took what both parts took.
-    resumed = before if before.get("fingerprint") == fingerprint else {}
+    resumed = before if before.get("fingerprint") == digest else {}
     spent, start = float(resumed.get("seconds", 0.0)), time.perf_counter()
-    tokens = 0
-
-    def finished(unit: Unit) -> None:
-        nonlocal tokens
-        counts = read_counts(shards / unit.name)
-        tokens += sum(n for what, _, n in counts if what == "tokens")
+    recorded, tokens, shown = resumed.get("tokens"), 0, 0
+    scanner: Scanner | None = None
 
     def record() -> None:
+        nonlocal recorded
         cost = Cost(spent + time.perf_counter() - start, peak_memory_mb())
-        record_stage(run.folder, "scan", fingerprint, cost, {"tokens": tokens})
+        record_stage(run.folder, "scan", digest, cost, {"tokens": tokens})
+        recorded = tokens
 
-    if all((shards / unit.name).is_dir() for unit in units):
-        run_units(units, shards, _no_work, lambda unit, _reused: finished(unit))
-        if resumed.get("tokens") != tokens:
-            record()
-        return
-    scanner = Scanner(model or _load(run, directions), directions, settings.scan)
     total = sum(unit.size for unit in units)
     with tqdm(None, "scan", total=total, unit=" documents", delay=1, disable=None) as bar:
-        shown = 0
 
         def on_batch(n_documents: int, n_tokens: int) -> None:
             nonlocal shown
@@ -420,19 +408,23 @@ def _scan_units(
             bar.set_postfix(tokens=f"{shown:,}", refresh=False)
 
         def work(unit: Unit, place: Path) -> None:
+            nonlocal scanner
+            scanner = scanner or Scanner(model or _load(run, directions), directions, settings.scan)
             item = frozen["slices"][unit.number]
             documents = read_slice(run.corpus_path / item["name"], item["digest"])
             write_shard(scanner.scan(documents, on_batch), place, settings.scan)
 
         def on_done(unit: Unit, reused: bool) -> None:
-            finished(unit)
+            nonlocal tokens
+            tokens += _counted([shards / unit.name])["tokens"].total()
             if reused:
                 bar.update(unit.size)
             else:
                 record()
 
         run_units(units, shards, work, on_done)
-    record()
+    if recorded != tokens:
+        record()
 
 
 def _load(run: Run, directions: DirectionSet) -> ScannedModel:
@@ -448,10 +440,6 @@ def _load(run: Run, directions: DirectionSet) -> ScannedModel:
     return load_model(pinned, run.settings.scan)
 
 
-def _no_work(unit: Unit, _place: Path) -> None:
-    raise StoreError(f"shard {unit.name} vanished while the run was locked")
-
-
 def _merge(
     run: Run, directions: DirectionSet, units: list[Unit], digest: str, frozen: dict[str, Any]
 ) -> None:
@@ -463,12 +451,13 @@ def _merge(
         with RunStore(run.database_path) as store:
             if store.meta().get("scan_fingerprint") == wanted:
                 return
-    _refuse_if_nothing_was_read(run, units)
+    shards = [run.folder / "shards" / unit.name for unit in units]
+    _refuse_if_nothing_was_read(run, shards)
     with timed() as cost:
         write_database(
             run.database_path,
             directions,
-            [run.folder / "shards" / unit.name for unit in units],
+            shards,
             top=settings.scan.top,
             reservoir=settings.scan.reservoir,
             meta={"scan_fingerprint": wanted, **public_facts(run, directions, frozen)},
@@ -480,19 +469,25 @@ def _merge(
     record_stage(run.folder, "merge", wanted, cost, {"bytes": _size(run.database_path)})
 
 
-def _refuse_if_nothing_was_read(run: Run, units: list[Unit]) -> None:
+def _refuse_if_nothing_was_read(run: Run, shards: list[Path]) -> None:
     """Raises CorpusError when the model could be shown none of the documents, and says why."""
+    counted = _counted(shards)
+    if counted["documents"]:
+        return
+    reasons = counted["dropped"].most_common()
+    why = "; ".join(f"{n} documents: {reason}" for reason, n in reasons)
+    raise CorpusError(f"{run.folder}: no document of the corpus could be shown to the model; {why}")
+
+
+def _counted(shards: Iterable[Path]) -> defaultdict[str, Counter[str]]:
+    """What finished shards counted, over all of them: number by name, for each kind of count."""
     from builder.activations.shard_files import read_counts
 
-    reasons: Counter[str] = Counter()
-    for unit in units:
-        for what, name, n in read_counts(run.folder / "shards" / unit.name):
-            if what == "documents":
-                return
-            if what == "dropped":
-                reasons[name] += n
-    why = "; ".join(f"{n} documents: {reason}" for reason, n in reasons.most_common())
-    raise CorpusError(f"{run.folder}: no document of the corpus could be shown to the model; {why}")
+    counted: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for shard in shards:
+        for what, name, n in read_counts(shard):
+            counted[what][name] += n
+    return counted
 
 
 def _label_summary(labels: list[Label], failures: list[LabelFailure]) -> dict[str, int]:

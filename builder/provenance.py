@@ -31,27 +31,22 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _PACKAGES = ("torch", "transformers", "duckdb", "numpy", "tokenizers")
 
 
-def model_stamps(run: Run, *, scanned: bool = False) -> list[list[str]]:
-    """Names and digests of the files of a run's local models; of a hub's, the commit says as much.
+def model_stamps(run: Run, *, keep: bool = False) -> dict[str, list[list[str]]]:
+    """Names and digests of the files of the local models ``tuned`` and ``base``.
 
-    Files that nothing reads (cards, logs, optimizer states) do not count. With ``scanned`` only
-    what the scan runs: the tuned model, and its base where that is an adapter; then the digests are
-    kept in the run folder, which has to be claimed, and a file is read again only when its size or
-    time of change is not what it was.
+    None for a model of a hub, whose commit says as much. Files that nothing reads (cards, logs,
+    optimizer states) do not count. A file is read again only when its size or time of change is not
+    what it was when its digest was kept, for which the run folder has to be claimed.
     """
-    from builder.weights.adapter import Adapter, adapter_base, is_adapter
+    from builder.weights.adapter import base_of
     from builder.weights.source import locate
 
     model = run.settings.model
     tuned = Path(model.tuned).expanduser()
-    adapted = tuned.is_dir() and is_adapter(tuned)
-    folders = [tuned]
-    if adapted:
-        folders.append(adapter_base(model, Adapter.at(locate(model.tuned))).folder)
-    elif model.base and not scanned:
-        folders.append(Path(model.base).expanduser())
-    files = [file for folder in folders if folder.is_dir() for file in sorted(folder.iterdir())]
-    sizes = {file: file.stat() for file in files if _READ.search(file.name) and file.is_file()}
+    base = base_of(model, locate(model.tuned)) if tuned.is_dir() else None
+    named = Path(model.base).expanduser() if model.base else None
+    files = {"tuned": _files(tuned), "base": _files(base.folder if base else named)}
+    sizes = {file: file.stat() for listed in files.values() for file in listed}
     place = run.folder / "stages" / "models.json"
     known = _known(place)
     seen: dict[str, list[Any]] = {}
@@ -69,10 +64,19 @@ def model_stamps(run: Run, *, scanned: bool = False) -> list[list[str]]:
             same = isinstance(before, list) and before[:2] == facts
             seen[key] = [*facts, before[2] if same and before else _digest_of(file, *facts)]
             bar.update(stat.st_size)
-    if scanned and not seen.items() <= known.items():
+    if keep and seen != known:
         place.parent.mkdir(exist_ok=True)
-        write_json(place, known | seen)
-    return [[file.name, seen[str(file.resolve())][2]] for file in sizes]
+        write_json(place, seen)
+    return {
+        which: [[file.name, seen[str(file.resolve())][2]] for file in listed]
+        for which, listed in files.items()
+    }
+
+
+def _files(folder: Path | None) -> list[Path]:
+    if folder is None or not folder.is_dir():
+        return []
+    return [f for f in sorted(folder.iterdir()) if _READ.search(f.name) and f.is_file()]
 
 
 def _known(place: Path) -> dict[str, Any]:

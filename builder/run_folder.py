@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.config import Settings, dump_settings, load_settings
-from builder.errors import ConfigError, StoreError
+from builder.errors import ConfigError, StoreError, shown
 from builder.execute import read_json, run_lock, write_atomically, write_json
 
 #: Settings that change no result beyond rounding, or only what is made anew at every call.
@@ -61,18 +61,25 @@ def read_run(place: Path, overrides: tuple[str, ...] = ()) -> Run:
     Raises ConfigError when the run folder was made with other settings.
     """
     if _is_folder(place):
-        if not (place / "run.toml").is_file():
-            raise ConfigError(f"{place}: is no run folder (it has no run.toml) and no recipe")
-        return _checked(Run(place, load_settings(place / "run.toml", overrides)))
+        return _checked(existing_run(place, overrides))
     settings = load_settings(place, overrides)
     return _checked(Run(Path(settings.runs) / settings.name, settings))
+
+
+def existing_run(folder: Path, overrides: tuple[str, ...] = ()) -> Run:
+    """The run in a run folder; raises ConfigError if it is none."""
+    if not (folder / "run.toml").is_file():
+        raise ConfigError(f"{folder}: is no run folder (it has no run.toml)")
+    return Run(folder, load_settings(folder / "run.toml", overrides))
 
 
 def _is_folder(place: Path) -> bool:
     try:
         return place.is_dir()
     except (OSError, ValueError) as error:  # a name too long for the system, or with a NUL
-        raise ConfigError(f"{str(place)[:200]!r}: no such recipe or run folder: {error}") from error
+        raise ConfigError(
+            f"{shown(str(place))!r}: no such recipe or run folder: {error}"
+        ) from error
 
 
 def _checked(run: Run) -> Run:

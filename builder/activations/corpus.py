@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from builder.config import CorpusSettings, Source
-from builder.errors import CorpusError
+from builder.errors import CorpusError, shown
 from builder.weights.reasons import reason
 
 #: How often rows name their chat, in the order they are looked for.
@@ -111,7 +111,7 @@ def source_files(source: Source) -> list[Path]:
     except (OSError, ValueError) as error:
         # A name too long, closed to us or with a NUL.
         why = error.strerror if isinstance(error, OSError) else error
-        raise CorpusError(f"{source.path[:200]!r}: cannot be looked up ({why})") from error
+        raise CorpusError(f"{shown(source.path)!r}: cannot be looked up ({why})") from error
 
 
 def _found_files(source: Source) -> list[Path]:
@@ -169,8 +169,8 @@ def read_documents(settings: CorpusSettings, tally: CorpusTally) -> Iterator[Doc
         raise CorpusError("the corpus is empty: no source has a single usable row")
 
 
-def write_slice(path: Path, documents: Sequence[Document]) -> None:
-    """Writes documents as one Parquet slice."""
+def write_slice(path: Path, documents: Sequence[Document]) -> str:
+    """Writes documents as one Parquet slice; returns the digest that :func:`read_slice` checks."""
     table = pa.table(
         {
             "doc_id": pa.array([item.doc_id for item in documents], pa.int64()),
@@ -180,17 +180,18 @@ def write_slice(path: Path, documents: Sequence[Document]) -> None:
         }
     )
     pq.write_table(table, path, compression="zstd")
+    return _digest(path.read_bytes())
 
 
 def read_slice(path: Path, digest: str | None = None) -> list[Document]:
     """The documents of a slice, as they were written.
 
-    ``digest`` is the hex BLAKE2b (16 bytes) of the file as it was frozen. Raises CorpusError when
-    the file is missing, damaged or another.
+    ``digest`` is what :func:`write_slice` returned. Raises CorpusError when the file is missing,
+    damaged or another.
     """
     try:
         data = path.read_bytes()
-        if digest is not None and hashlib.blake2b(data, digest_size=16).hexdigest() != digest:
+        if digest is not None and _digest(data) != digest:
             raise ValueError("it is not the file that was frozen")
         rows = pq.read_table(pa.BufferReader(data)).to_pylist()
         return [
@@ -207,6 +208,10 @@ def read_slice(path: Path, digest: str | None = None) -> list[Document]:
             f"{path}: the frozen corpus is damaged ({reason(error)}); delete the run folder and "
             "start anew"
         ) from error
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def _bytes(files: Sequence[Path]) -> int:
@@ -243,9 +248,15 @@ def _file_rows(source: Source) -> Iterator[dict[str, Any] | BadRow]:
 
 def _columns(source: Source) -> frozenset[str]:
     """The columns that a document may be made of."""
-    chat = (source.messages_column,) if source.messages_column else MESSAGES_COLUMNS
-    text = (source.text_column,) if source.text_column else TEXT_COLUMNS
-    return frozenset({*chat, *text, source.source_column})
+    return frozenset({*_chat_columns(source), *_text_columns(source), source.source_column})
+
+
+def _chat_columns(source: Source) -> tuple[str, ...]:
+    return (source.messages_column,) if source.messages_column else MESSAGES_COLUMNS
+
+
+def _text_columns(source: Source) -> tuple[str, ...]:
+    return (source.text_column,) if source.text_column else TEXT_COLUMNS
 
 
 def _parquet_rows(path: Path, wanted: frozenset[str]) -> Iterator[dict[str, Any] | BadRow]:
@@ -336,12 +347,10 @@ def _document(
     label = name if isinstance(name, str) and name else source.name or _default_name(source)
     label = _clean(label, tally)[:200]
     where = f"{_default_name(source)} row {doc_id}"
-    chat_columns = (source.messages_column,) if source.messages_column else MESSAGES_COLUMNS
-    chat = next((row[key] for key in chat_columns if isinstance(row.get(key), list)), None)
+    chat = next((row[key] for key in _chat_columns(source) if isinstance(row.get(key), list)), None)
     if chat is not None:
         return _conversation(chat, doc_id, label, where, tally)
-    text_columns = (source.text_column,) if source.text_column else TEXT_COLUMNS
-    text = next((row[key] for key in text_columns if isinstance(row.get(key), str)), None)
+    text = next((row[key] for key in _text_columns(source) if isinstance(row.get(key), str)), None)
     if text is None:
         return BadRow(where, "neither text nor messages")
     if not text.strip():

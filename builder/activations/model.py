@@ -11,29 +11,19 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 
 from builder.config import ModelSettings, ScanSettings
 from builder.errors import CheckpointError, ConfigError
-from builder.weights.adapter import Adapter, adapter_base, is_adapter
+from builder.weights.adapter import base_of
 from builder.weights.checkpoint import Checkpoint, has_tokenizer
 from builder.weights.layout import decoder_layers
 from builder.weights.reasons import reason
 from builder.weights.source import Place, locate
 
-_LOADING = (
-    OSError,
-    ValueError,
-    TypeError,
-    RuntimeError,
-    KeyError,
-    ImportError,
-    AttributeError,
-    ArithmeticError,
-)
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -61,10 +51,10 @@ def check_model(model: ModelSettings, settings: ScanSettings) -> None:
     if not Path(model.tuned).expanduser().exists():
         return
     tuned = locate(model.tuned, model.tuned_revision)
-    base = _base(model, tuned)
+    base = base_of(model, tuned)
     Checkpoint.at(base or tuned)
     with _clear(model.tuned):
-        _tokenizer(tuned.folder if base is None or has_tokenizer(tuned.folder) else base.folder)
+        _tokenizer(tuned, base)
 
 
 def load_model(model: ModelSettings, settings: ScanSettings) -> ScannedModel:
@@ -76,12 +66,13 @@ def load_model(model: ModelSettings, settings: ScanSettings) -> ScannedModel:
     device = _device(settings.device)
     dtype = _dtype(settings.dtype, device)
     tuned = locate(model.tuned, model.tuned_revision)
-    base = _base(model, tuned)
+    base = base_of(model, tuned)
     with _clear(model.tuned):
-        if base is not None:
-            backbone, tokenizer = _load_adapter(base.folder, tuned.folder, dtype)
+        if base is None:
+            backbone = _loaded("AutoModel", tuned, dtype)
         else:
-            backbone, tokenizer = _load_checkpoint(tuned.folder, dtype)
+            backbone = _merged(_loaded("AutoModelForCausalLM", base, dtype), tuned)
+        tokenizer = _tokenizer(tuned, base)
     for name, parameter in backbone.named_parameters():
         bad = int((~torch.isfinite(parameter)).sum())
         if bad:
@@ -104,11 +95,6 @@ def load_model(model: ModelSettings, settings: ScanSettings) -> ScannedModel:
     )
 
 
-def _base(model: ModelSettings, tuned: Place) -> Place | None:
-    """Where the base of an adapter is; None if ``tuned`` is a whole model."""
-    return adapter_base(model, Adapter.at(tuned)) if is_adapter(tuned.folder) else None
-
-
 @contextlib.contextmanager
 def _clear(name: str) -> Iterator[None]:
     """Turns what the libraries raise about a model's files into one CheckpointError."""
@@ -122,17 +108,20 @@ def _clear(name: str) -> Iterator[None]:
         KeyError,
         ImportError,
         AttributeError,
-    ) as e:
-        raise CheckpointError(f"{name}: the model cannot be loaded: {reason(e)}") from e
+    ) as error:
+        raise CheckpointError(f"{name}: the model cannot be loaded: {reason(error)}") from error
 
 
-def _load_checkpoint(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+def _loaded(loader: str, place: Place, dtype: torch.dtype) -> Any:
+    """The model in a folder by a loader of transformers; raises ValueError if it is not whole."""
     # transformers takes seconds to import; nothing but loading needs it.
     import transformers
 
-    _quiet(transformers)
-    backbone, found = cast(Any, transformers.AutoModel).from_pretrained(
-        folder,
+    # Loading from a local folder is quick, its bar and its remarks on the dropped head are noise.
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    model, found = getattr(transformers, loader).from_pretrained(
+        place.folder,
         dtype=dtype,
         trust_remote_code=False,
         local_files_only=True,
@@ -140,30 +129,19 @@ def _load_checkpoint(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
         ignore_mismatched_sizes=True,
         output_loading_info=True,
     )
-    _complete(found)
-    return backbone, _tokenizer(folder)
+    # The head, where there is one, is not scanned, and some checkpoints leave out one that is tied.
+    _complete(found, within="" if loader == "AutoModel" else f"{model.base_model_prefix}.")
+    return model
 
 
-def _load_adapter(base: Path, adapter: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+def _merged(base: Any, adapter: Place) -> Any:
+    """The backbone of a model with an adapter merged into it."""
     import peft
-    import transformers
 
-    _quiet(transformers)
-    whole, found = cast(Any, transformers.AutoModelForCausalLM).from_pretrained(
-        base,
-        dtype=dtype,
-        trust_remote_code=False,
-        local_files_only=True,
-        # Shapes that differ are ours to report.
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-    )
-    # The head is not scanned, and some checkpoints leave out one that is tied.
-    _complete(found, within=f"{whole.base_model_prefix}.")
     with without_peft_warning():
-        adapted = peft.PeftModel.from_pretrained(whole, str(adapter), local_files_only=True)
+        adapted = peft.PeftModel.from_pretrained(base, str(adapter.folder), local_files_only=True)
         merged: Any = adapted.merge_and_unload()
-    return merged.base_model, _tokenizer(adapter if has_tokenizer(adapter) else base)
+    return merged.base_model
 
 
 @contextlib.contextmanager
@@ -188,17 +166,13 @@ def _complete(found: Mapping[str, Any], within: str = "") -> None:
         raise ValueError(f"{name} is {stored} in its files and {wanted} by its config.json")
 
 
-def _quiet(transformers: Any) -> None:
-    # Loading from a local folder is quick, its bar and its remarks on the dropped head are noise.
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-
-
-def _tokenizer(folder: Path) -> Any:
+def _tokenizer(tuned: Place, base: Place | None) -> Any:
+    """The tokenizer of the tuned model; that of its base where an adapter has none of its own."""
     import transformers
 
+    place = tuned if base is None or has_tokenizer(tuned.folder) else base
     return transformers.AutoTokenizer.from_pretrained(
-        folder, trust_remote_code=False, local_files_only=True
+        place.folder, trust_remote_code=False, local_files_only=True
     )
 
 

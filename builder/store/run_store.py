@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -220,32 +221,37 @@ class RunStore:
                 labels.append((*named, *judged, list(result.example_docs), *usage))
             else:
                 failures.append((*key, result.reason, result.detail, result.prompt_hash, *usage))
-        try:
-            self._connection.execute("BEGIN")
+        with self._writing("labels"):
             for table, rows in (("labels", labels), ("label_failures", failures)):
                 self._connection.execute(
                     f"DELETE FROM {table} WHERE labeler IN (SELECT unnest(?))", [sorted(labelers)]
                 )
                 insert_rows(self._connection, table, sorted(rows, key=lambda row: row[:3]))
-            for labeler in sorted(labelers):
-                self._connection.execute(
-                    "INSERT OR REPLACE INTO meta VALUES (?, ?)",
-                    [_FINGERPRINT + labeler, json.dumps(fingerprint)],
-                )
-            self._connection.execute("COMMIT")
-            self._connection.execute("CHECKPOINT")
-        except duckdb.Error as error:
-            if is_disk_full(error):
-                raise DiskFullError(f"{self.path}: no space left for the labels") from error
-            raise StoreError(f"{self.path}: labels could not be written: {error}") from error
+            self._put_meta({_FINGERPRINT + labeler: fingerprint for labeler in sorted(labelers)})
 
     def update_meta(self, values: Mapping[str, Any]) -> None:
-        """Sets some of the run's facts; the database has to be open for writing."""
+        """Sets some of the run's facts, in one transaction."""
+        with self._writing("facts"):
+            self._put_meta(values)
+
+    def _put_meta(self, values: Mapping[str, Any]) -> None:
         for key, value in values.items():
             self._connection.execute(
                 "INSERT OR REPLACE INTO meta VALUES (?, ?)", [key, json.dumps(value)]
             )
-        self._connection.execute("CHECKPOINT")
+
+    @contextlib.contextmanager
+    def _writing(self, what: str) -> Iterator[None]:
+        """One transaction, and clear errors if it fails."""
+        try:
+            self._connection.execute("BEGIN")
+            yield
+            self._connection.execute("COMMIT")
+            self._connection.execute("CHECKPOINT")
+        except duckdb.Error as error:
+            if is_disk_full(error):
+                raise DiskFullError(f"{self.path}: no space left for the {what}") from error
+            raise StoreError(f"{self.path}: {what} could not be written: {error}") from error
 
     def label_fingerprint(self, labeler: str) -> str | None:
         """What the labels of a labeler depend on; None if it has given none."""

@@ -168,6 +168,11 @@ def adapter_base(model: ModelSettings, adapter: Adapter) -> Place:
     return locate(adapter.base, adapter.base_revision)
 
 
+def base_of(model: ModelSettings, tuned: Place) -> Place | None:
+    """Where the base is that ``tuned`` goes on; None if it is a whole model and no adapter."""
+    return adapter_base(model, Adapter.at(tuned)) if is_adapter(tuned.folder) else None
+
+
 def _read_config(place: Place) -> _Config:
     path = place.folder / _CONFIG
     try:

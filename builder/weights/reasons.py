@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from builder.errors import shown
+
 
 def reason(error: BaseException) -> str:
     """The first line of an error's text, cut after 200 characters; else its type."""
     text = str(error).strip()
-    if not text:
-        return type(error).__name__
-    line = text.splitlines()[0]
-    return line if len(line) <= 200 else f"{line[:200]} ..."
+    return shown(text.splitlines()[0]) if text else type(error).__name__

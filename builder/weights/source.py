@@ -15,12 +15,10 @@ import httpx2
 import huggingface_hub
 from huggingface_hub import errors as hub_errors
 
-from builder.errors import CheckpointError, ConfigError
+from builder.errors import CheckpointError, ConfigError, shown
 from builder.weights.reasons import reason
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-#: Names are repeated in messages up to this many characters.
-_SHOWN_CHARACTERS = 200
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _WEIGHTS = ["*.safetensors"]
 _PICKLES = ["pytorch_model*.bin", "adapter_model.bin"]
@@ -50,11 +48,10 @@ def locate(source: str, revision: str | None = None) -> Place:
         found, is_folder = path.exists(), path.is_dir()
     except (OSError, ValueError, RuntimeError) as error:
         # A name too long or closed to us, one with a NUL, or the home of nobody ("~nobody").
-        shown = source if len(source) <= _SHOWN_CHARACTERS else f"{source[:_SHOWN_CHARACTERS]}..."
         why = error.strerror if isinstance(error, OSError) else error
         raise CheckpointError(
-            f"{shown!r}: cannot be looked up as a folder ({why}); a model is a local folder or a "
-            "hub id such as org/model"
+            f"{shown(source)!r}: cannot be looked up as a folder ({why}); a model is a local "
+            "folder or a hub id such as org/model"
         ) from error
     if found:
         if not is_folder:
