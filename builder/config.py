@@ -31,6 +31,8 @@ Count = Annotated[int, Field(ge=1, le=_MOST)]
 CountOrNone = Annotated[int, Field(ge=0, le=_MOST)]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 
+#: The form of a model or dataset of the hub: a name, or a name of an owner's.
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 #: Settings whose value may hold a secret and is therefore never repeated.
 _UNSHOWN = frozenset({"label", "label.base_url"})
 _USER_INFO = re.compile(r"\s*([a-z][a-z0-9+.-]*:)?[/\\]*[^/\\?#]*@", re.IGNORECASE)
@@ -235,6 +237,14 @@ def parse_settings(table: Mapping[str, Any], *, where: str = "settings") -> Sett
 def dump_settings(settings: Settings) -> str:
     """The settings as TOML, every default written out, that :func:`load_settings` reads back."""
     return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
+
+
+def public_name(name: str) -> str:
+    """A hub id as it is; of a local path only its last part, which names no user and no machine."""
+    local = Path(name).expanduser()
+    if local.is_absolute() or local.exists() or not HUB_ID.fullmatch(name):
+        return local.resolve().name or "local files"
+    return name
 
 
 def known_settings(model: type[BaseModel] = Settings, prefix: str = "") -> list[str]:

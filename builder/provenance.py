@@ -16,7 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from builder import __version__
-from builder.config import Settings
+from builder.config import Settings, public_name
 from builder.errors import StoreError
 from builder.execute import read_json, write_json
 from builder.records import DirectionSet, ModelRef
@@ -27,7 +27,6 @@ _READ = re.compile(
     r"\.safetensors$|\.safetensors\.index\.json$|^pytorch_model.*\.bin$|^adapter_model\.bin$"
     r"|^(adapter_)?config\.json$|token|vocab|merges|\.jinja$|^chat_template|\.tiktoken$|\.model$"
 )
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _PACKAGES = ("torch", "transformers", "duckdb", "numpy", "tokenizers")
 
 
@@ -136,14 +135,6 @@ def changeable_facts(settings: Settings) -> dict[str, Any]:
 
 def _model_fact(model: ModelRef | None) -> dict[str, str | None] | None:
     return {"path": public_name(model.path), "revision": model.revision} if model else None
-
-
-def public_name(name: str) -> str:
-    """A hub id as it is; of a local path only its last part, which names no user and no machine."""
-    local = Path(name).expanduser()
-    if local.is_absolute() or local.exists() or not _HUB_ID.fullmatch(name):
-        return local.resolve().name or "local files"
-    return name
 
 
 def public_settings(settings: Settings) -> dict[str, Any]:

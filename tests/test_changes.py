@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
 import safetensors.torch
+import tomli_w
 import torch
 
 from builder import cli, pipeline, provenance
-from builder.config import load_settings
+from builder.config import load_settings, public_name
 from builder.errors import CheckpointError, ConfigError
 from builder.records import Label
 from builder.run_folder import read_run
@@ -315,6 +317,24 @@ def test_no_user_folder_or_host_is_published(tmp_path: Path) -> None:
             assert b"inner.example" not in content, path
 
 
+def test_a_dataset_in_a_local_folder_is_published_without_its_place(tmp_path: Path) -> None:
+    folder = tmp_path / "alice" / "talks"
+    folder.mkdir(parents=True)
+    recipe = write_recipe(tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "corpus.jsonl").read_text().splitlines()]
+    lines = (json.dumps({"text": row.get("text", "a river stone")}) for row in rows)
+    (folder / "train.jsonl").write_text("\n".join(lines))
+    table = tomllib.loads(recipe.read_text())
+    table["corpus"] = {"sources": [{"dataset": str(folder)}]}
+    recipe.write_text(tomli_w.dumps(table))
+    assert run("build", recipe) == 0
+    with RunStore(tmp_path / "runs" / "micro" / "run.duckdb") as store:
+        assert {c.name for c in store.counts() if c.what == "documents"} == {"talks"}
+        assert "alice" not in json.dumps(store.meta())
+    for path in (tmp_path / "site").rglob("*.html"):
+        assert "alice" not in path.read_text(), path
+
+
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
@@ -326,7 +346,7 @@ def test_no_user_folder_or_host_is_published(tmp_path: Path) -> None:
     ],
 )
 def test_a_local_name_is_published_without_its_place(name: str, shown: str) -> None:
-    assert provenance.public_name(name) == shown
+    assert public_name(name) == shown
 
 
 def test_settings_in_public_keep_what_decides_results(tmp_path: Path) -> None:

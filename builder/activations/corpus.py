@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from builder.config import CorpusSettings, Source
+from builder.config import CorpusSettings, Source, public_name
 from builder.errors import CorpusError, shown
 from builder.weights.reasons import reason
 
@@ -379,7 +379,7 @@ def _conversation(
 
 
 def _default_name(source: Source) -> str:
-    return source.name or (Path(source.path).name if source.path else source.dataset)
+    return source.name or public_name(source.path or source.dataset)
 
 
 def _clean(text: str, tally: CorpusTally) -> str:

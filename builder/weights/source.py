@@ -15,10 +15,10 @@ import httpx2
 import huggingface_hub
 from huggingface_hub import errors as hub_errors
 
+from builder.config import HUB_ID
 from builder.errors import CheckpointError, ConfigError, shown
 from builder.weights.reasons import reason
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _WEIGHTS = ["*.safetensors"]
 _PICKLES = ["pytorch_model*.bin", "adapter_model.bin"]
@@ -63,7 +63,7 @@ def locate(source: str, revision: str | None = None) -> Place:
                 f"{source}: is a local folder, so revision {revision!r} means nothing; remove it"
             )
         return Place(path, source, None)
-    if not _HUB_ID.fullmatch(source):
+    if not HUB_ID.fullmatch(source):
         raise CheckpointError(f"{source}: no such folder")
     return _fetch(source, revision)
 
