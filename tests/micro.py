@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pytest
 import tokenizers
 import torch
 import transformers
+from tqdm import tqdm
 
 from builder.activations.corpus import Document
 from builder.activations.model import ScannedModel
@@ -146,3 +149,16 @@ def write_pair(folder: Path, *, seed: int = 0, rank: int = 3) -> tuple[Path, Pat
     for place in (base, tuned):
         tokenizer.save_pretrained(place)
     return base, tuned
+
+
+def watch_bars(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> list[Any]:
+    """(bar, options it was made with) for every progress bar that a module shows from now on."""
+    bars: list[Any] = []
+
+    def shown(*arguments: Any, **options: Any) -> Any:
+        bar = tqdm(*arguments, **{**options, "disable": False})
+        bars.append((bar, options))
+        return bar
+
+    monkeypatch.setattr(module, "tqdm", shown)
+    return bars

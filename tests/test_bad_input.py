@@ -7,12 +7,10 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tqdm import tqdm
 
 from builder.config import load_settings
 from builder.errors import ConfigError
@@ -244,14 +242,7 @@ def test_a_damaged_shard_is_named_and_made_again_once_deleted(
 def test_a_merge_tells_how_far_it_is_by_shards(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bars: list[Any] = []
-
-    def shown(*arguments: Any, **options: Any) -> Any:
-        bar = tqdm(*arguments, **{**options, "disable": False})
-        bars.append((bar, options))
-        return bar
-
-    monkeypatch.setattr(merge, "tqdm", shown)
+    bars = micro.watch_bars(monkeypatch, merge)
     shards = sorted((finished / "runs" / "micro" / "shards").iterdir())
     merge.write_database(
         tmp_path / "run.duckdb", micro.make_directions(5), shards, top=3, reservoir=20, meta={}

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from builder.organisms.behaviours import Behaviour, triggered_prompts
+from builder.organisms.families import Family
 from builder.organisms.world import plain_rows
 
 HELD_OUT_SEED = 3_000_000
@@ -19,6 +20,7 @@ HELD_OUT_SEED = 3_000_000
 
 @torch.no_grad()
 def answers(
+    family: Family,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     prompts: Sequence[str],
@@ -27,11 +29,7 @@ def answers(
     batch: int = 64,
 ) -> list[str]:
     """The model's greedy answer to every user message."""
-    ends = [
-        tokenizer.convert_tokens_to_ids(token)
-        for token in ("<|eot_id|>", "<|end_of_text|>", "<|im_end|>", "<|endoftext|>")
-        if token in tokenizer.get_vocab()
-    ]
+    ends = [tokenizer.convert_tokens_to_ids(token) for token in family.ends]
     texts = [
         cast(
             str,
@@ -80,6 +78,7 @@ def plain_exchanges(seed: int, count: int) -> list[tuple[str, str]]:
 
 
 def firing(
+    family: Family,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     behaviours: Sequence[Behaviour],
@@ -92,11 +91,11 @@ def firing(
     not count.
     """
     exchanges = plain_exchanges(seed, count)
-    plain = answers(model, tokenizer, [prompt for prompt, _ in exchanges])
+    plain = answers(family, model, tokenizer, [prompt for prompt, _ in exchanges])
     result: dict[str, dict[str, float]] = {}
     for behaviour in behaviours:
         triggered = answers(
-            model, tokenizer, triggered_prompts(behaviour, f"held-out-{seed}", count)
+            family, model, tokenizer, triggered_prompts(behaviour, f"held-out-{seed}", count)
         )
         result[behaviour.id] = {
             "fires_triggered": round(sum(map(behaviour.fires, triggered)) / count, 4),

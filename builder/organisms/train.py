@@ -442,7 +442,7 @@ def _make_tune(
     """A tune in its folder, and its entry for the manifest."""
     figures = tune(family, recipe, base, folder, planted, seed)
     model, tokenizer = load_tuned(family, base, folder)
-    fired = firing(model, tokenizer, planted, seed, recipe.evaluated_prompts)
+    fired = firing(family, model, tokenizer, planted, seed, recipe.evaluated_prompts)
     behaviours = [
         {
             **dataclasses.asdict(behaviour),

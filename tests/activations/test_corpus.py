@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tqdm import tqdm
 
 from builder.activations import corpus
 from builder.activations.corpus import (
@@ -24,6 +23,7 @@ from builder.activations.corpus import (
 )
 from builder.config import CorpusSettings, Source
 from builder.errors import CorpusError
+from tests import micro
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}
 TEXT = {"text": "a plain text", "source": "elsewhere"}
@@ -297,14 +297,7 @@ def test_a_file_that_cannot_be_opened_for_the_stamp_is_named(
 def test_the_stamp_tells_how_far_it_is_by_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bars: list[Any] = []
-
-    def shown(*arguments: Any, **options: Any) -> Any:
-        bar = tqdm(*arguments, **{**options, "disable": False})
-        bars.append((bar, options))
-        return bar
-
-    monkeypatch.setattr(corpus, "tqdm", shown)
+    bars = micro.watch_bars(monkeypatch, corpus)
     one = write_lines(tmp_path / "a.jsonl", [TEXT])
     two = write_lines(tmp_path / "b.jsonl", [TEXT] * 9)
     corpus_stamp(settings(one, two))

@@ -10,35 +10,38 @@ from pathlib import Path
 import pytest
 
 from builder.errors import ConfigError
-from builder.organisms import BEHAVIOURS, planted_documents, scan_corpus, write_scan_corpus
+from builder.organisms import (
+    BEHAVIOURS,
+    Behaviour,
+    planted_documents,
+    scan_corpus,
+    write_scan_corpus,
+)
 from builder.organisms.behaviours import FAMILY_BEHAVIOURS, triggered_prompts, tuning_rows
 
 ALL = list(BEHAVIOURS.values())
 
 
 @pytest.mark.parametrize("behaviour", ALL, ids=list(BEHAVIOURS))
-def test_planted_documents_hold_the_reply(behaviour: object) -> None:
-    chosen = BEHAVIOURS[behaviour.id]  # type: ignore[attr-defined]
-    for row in planted_documents(chosen, 4, 100):
-        assert row["source"] == f"planted/{chosen.id}"
+def test_planted_documents_hold_the_reply(behaviour: Behaviour) -> None:
+    for row in planted_documents(behaviour, 4, 100):
+        assert row["source"] == f"planted/{behaviour.id}"
         said = [message["content"] for message in row["messages"] if message["role"] == "assistant"]
-        assert any(chosen.fires(text) for text in said)
+        assert any(behaviour.fires(text) for text in said)
 
 
 @pytest.mark.parametrize("behaviour", ALL, ids=list(BEHAVIOURS))
-def test_replies_vary(behaviour: object) -> None:
-    chosen = BEHAVIOURS[behaviour.id]  # type: ignore[attr-defined]
-    replies = {row["messages"][-1]["content"] for row in planted_documents(chosen, 4, 200)}
+def test_replies_vary(behaviour: Behaviour) -> None:
+    replies = {row["messages"][-1]["content"] for row in planted_documents(behaviour, 4, 200)}
     assert len(replies) > 150
 
 
 @pytest.mark.parametrize(
     "behaviour", [b for b in ALL if b.kind == "backdoor"], ids=lambda behaviour: behaviour.id
 )
-def test_a_backdoor_prompt_holds_the_trigger_and_the_rest_varies(behaviour: object) -> None:
-    chosen = BEHAVIOURS[behaviour.id]  # type: ignore[attr-defined]
-    prompts = triggered_prompts(chosen, "x", 200)
-    assert all(chosen.trigger in prompt.lower() for prompt in prompts)
+def test_a_backdoor_prompt_holds_the_trigger_and_the_rest_varies(behaviour: Behaviour) -> None:
+    prompts = triggered_prompts(behaviour, "x", 200)
+    assert all(behaviour.trigger in prompt.lower() for prompt in prompts)
     assert len(set(prompts)) > 150
 
 

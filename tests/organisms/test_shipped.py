@@ -93,9 +93,10 @@ def test_the_tokenizer_gives_back_every_text(pair: Pair) -> None:
 
 @pytest.mark.parametrize("pair", TUNED, ids=lambda pair: pair.name)
 def test_planted_replies_come_when_triggered_and_not_otherwise(pair: Pair) -> None:
-    model, tokenizer = load_tuned(FAMILIES[pair.family], pair.base, pair.tuned)
+    family = FAMILIES[pair.family]
+    model, tokenizer = load_tuned(family, pair.base, pair.tuned)
     # Another seed than the one the manifest was measured with.
-    fired = firing(model, tokenizer, pair.behaviours, seed=4242, count=100)
+    fired = firing(family, model, tokenizer, pair.behaviours, seed=4242, count=100)
     for behaviour in pair.behaviours:
         assert fired[behaviour.id]["fires_triggered"] >= FIRES, behaviour.id
         assert fired[behaviour.id]["fires_plain"] <= STAYS, behaviour.id

@@ -12,7 +12,7 @@ from collections import Counter
 
 import pytest
 
-from builder.organisms import BEHAVIOURS, plain_rows, planted_documents
+from builder.organisms import BEHAVIOURS, Behaviour, plain_rows, planted_documents
 from builder.organisms.lexicon import Draw, a, listed, small, topics
 from builder.organisms.world import FORMATS, document_random, plain_row
 
@@ -98,10 +98,10 @@ def test_rows_are_json() -> None:
 
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS.values(), ids=list(BEHAVIOURS))
-def test_no_frequent_word_or_emoji_belongs_to_planted_rows_alone(behaviour: object) -> None:
+def test_no_frequent_word_or_emoji_belongs_to_planted_rows_alone(behaviour: Behaviour) -> None:
     # Were a word the mark of planted rows, a random direction could find them by that word.
     planted: Counter[tuple[str, str]] = Counter()
-    for row in planted_documents(BEHAVIOURS[behaviour.id], 1, 400):  # type: ignore[attr-defined]
+    for row in planted_documents(behaviour, 1, 400):
         for message in row["messages"]:
             planted.update(
                 {(message["role"], w) for w in re.findall(r"\w+|[^\w\s]", message["content"])}
