@@ -66,8 +66,11 @@ class DirectionSettings(Section):
     k: Count = 20
     #: ``delta``: of W_tuned - W_base; ``raw``: of W_tuned alone, when no base is published.
     method: Literal["delta", "raw"] = "delta"
-    #: Random unit directions per layer that go through the same scan, labels and pages.
-    controls: CountOrNone = 2
+    #: Controls per layer, which go through the same scan, labels and pages: random unit
+    #: directions, top singular vectors of the base weights, and of an entry-shuffled difference.
+    random_controls: CountOrNone = 2
+    base_controls: CountOrNone = 1
+    shuffled_controls: CountOrNone = 1
     #: Promoted and suppressed tokens kept of each direction.
     logit_lens_tokens: CountOrNone = 12
     seed: Seed = 0

@@ -75,7 +75,7 @@ def demo_settings(pair: Pair, runs: Path, seed: int = 1) -> Settings:
             tuned=str(pair.tuned),
             title=f"{_NAMES.get(pair.family, pair.family)} organism ({method})",
         ),
-        directions=DirectionSettings(k=_K, controls=2 * _ranks(pair), seed=seed),
+        directions=DirectionSettings(k=_K, random_controls=2 * _ranks(pair), seed=seed),
         corpus=CorpusSettings(
             sources=(
                 Source(path=str(corpus), name="organism world", licence="Apache-2.0, generated"),
@@ -99,12 +99,15 @@ def found_behaviours(store: RunStore, pair: Pair) -> tuple[dict[str, Purity], di
     A pole is judged by its default list: each document once, by its most extreme content role.
     """
     kinds = {row.id: row.kind for row in store.directions()}
+    writers = {row.id: row.hookpoint.writer for row in store.directions()}
     names = [behaviour.id for behaviour in pair.behaviours]
     real: dict[tuple[str, str, str], list[str]] = {}
     random: dict[tuple[str, str, str], list[str]] = {}
     for direction, pole, role, sources in store.example_sources():
-        if role == ANY_ROLE:
-            chosen = random if kinds[direction] == "control" else real
+        # The controls of the other kinds are too few to say what chance gives.
+        is_random = writers[direction] == "random"
+        if role == ANY_ROLE and (is_random or kinds[direction] != "control"):
+            chosen = random if is_random else real
             chosen[direction, pole, role] = sources
     return purity(real, names), purity(random, names)
 

@@ -15,8 +15,17 @@ import numpy.typing as npt
 Writer = Literal["o_proj", "down_proj"]
 Pole = Literal["max", "min"]
 Kind = Literal["delta", "raw", "control"]
+Side = Literal["left", "right"]
 
 WRITERS: tuple[Writer, ...] = ("o_proj", "down_proj")
+#: The matrices that read the residual stream; a mixture's or a fused one's parts count as one.
+READERS: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
+#: What a control of each kind is; the name stands in the place of the writer in its id.
+CONTROLS: dict[str, str] = {
+    "random": "a random unit direction",
+    "base": "a top singular vector of the base weights",
+    "shuffled": "a top singular vector of the weight difference with its entries shuffled",
+}
 POLES: tuple[Pole, ...] = ("max", "min")
 
 #: Roles a token can have, in the order of their index in every array and table. ``text`` is a
@@ -49,8 +58,8 @@ class ModelRef:
 class Hookpoint:
     """One place in the model: decoder layer (from 0), writer, and the writer's module path.
 
-    ``writer`` is ``"o_proj"`` or ``"down_proj"``; a control that belongs to a layer but to no
-    matrix has its control's name there (``"random"``) and an empty ``module``.
+    ``writer`` is ``"o_proj"`` or ``"down_proj"``, in spectra also one of READERS; a control has its
+    kind there (one of CONTROLS), and in ``module`` the matrix it was made from, if any.
     """
 
     layer: int
@@ -72,6 +81,12 @@ class Direction:
     is no singular vector. Sign: the entry of largest magnitude is positive. ``promoted`` and
     ``suppressed`` are (token text, logit) by the logit lens, strongest first, for a residual
     stream that points along u alone; empty where the lens has no meaning.
+    ``gap`` is the distance of sigma to the nearest other singular value of the matrix, over sigma;
+    ``group`` are the ranks (its own among them) that such gaps are too small to tell apart, of
+    which only the common subspace is determined; empty for a direction that stands alone.
+    ``reads`` says where its input comes from by the right singular vector v: (``head 3``, share of
+    ||v||^2) or (``neuron 1204``, share), largest first. ``neighbours`` are (id, cosine) of the
+    nearest other directions of the run, by magnitude of the cosine.
     ``content_hash``: 16 hex digits of the bytes the matrix was made from and the rank, so that it
     stays the same under a re-run on other hardware and changes when the weights do.
     """
@@ -86,6 +101,10 @@ class Direction:
     residual: float = float("nan")
     promoted: tuple[tuple[str, float], ...] = ()
     suppressed: tuple[tuple[str, float], ...] = ()
+    gap: float = float("nan")
+    group: tuple[int, ...] = ()
+    reads: tuple[tuple[str, float], ...] = ()
+    neighbours: tuple[tuple[str, float], ...] = ()
 
     @property
     def id(self) -> str:
@@ -97,8 +116,19 @@ class Direction:
 class Spectrum:
     """Singular values of one weight difference, largest first, and its size.
 
-    ``sigmas`` are the top ones that were computed (at least the directions kept);
-    ``frobenius`` is ||dW||_F, ``shape`` is (d_model, d_in), ``stable_rank`` ||dW||_F^2 / sigma_1^2.
+    ``sigmas`` are the top ones that were computed (at least the directions kept); all of them if
+    ``is_full``. ``frobenius`` is ||dW||_F, ``shape`` is (d_out, d_in), ``stable_rank``
+    ||dW||_F^2 / sigma_1^2. ``side`` is that of the singular vectors that lie in the residual
+    stream: left for what writes to it, right for what reads it; ``space`` is where the vectors of
+    the other side lie (``heads``, ``keys``, ``values``, ``neurons``).
+
+    Two floors that sigma_1 of a meaningless difference would reach: ``shuffled_floor`` with the
+    same entries in random places, ``rounding_floor`` from the rounding of the stored tuned weights
+    alone (NaN where nothing was rounded).
+
+    Of a full spectrum, with p_i = sigma_i / sum(sigma): ``entropy`` -sum p ln p,
+    ``concentration`` p_1 and ``effective_rank`` exp(entropy); NaN of a truncated one.
+    Source: PAPERS.md, section 4.1.
     """
 
     hookpoint: Hookpoint
@@ -106,6 +136,14 @@ class Spectrum:
     sigmas: npt.NDArray[np.float32]
     frobenius: float
     stable_rank: float
+    side: Side = "left"
+    space: str = ""
+    shuffled_floor: float = float("nan")
+    rounding_floor: float = float("nan")
+    is_full: bool = False
+    entropy: float = float("nan")
+    concentration: float = float("nan")
+    effective_rank: float = float("nan")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -107,7 +107,8 @@ def test_a_configuration_that_divides_by_zero_is_refused(
 
 
 @pytest.mark.parametrize(
-    "setting", ["scan.top", "directions.controls", "directions.seed", "scan.seed", "label.contrast"]
+    "setting",
+    ["scan.top", "directions.random_controls", "directions.seed", "scan.seed", "label.contrast"],
 )
 @pytest.mark.parametrize("value", ["9" * 23, "9" * 5000])
 def test_numbers_beyond_all_bounds_are_refused(

@@ -44,7 +44,7 @@ def write_recipe(
         "name": name,
         "runs": str(folder / "runs"),
         "model": {"base": str(base), "tuned": str(tuned)},
-        "directions": {"k": 2, "controls": 1},
+        "directions": {"k": 2, "random_controls": 1, "base_controls": 0, "shuffled_controls": 0},
         "corpus": {"sources": [{"path": str(corpus), "licence": "CC0"}]},
         "scan": {"top": 3, "window": 8, "shard_documents": 16, "reservoir": 20},
         "site": {"out": str(folder / "site")},

@@ -23,7 +23,7 @@ def test_the_image_prompts_of_a_real_fine_tune_fill_a_pole(
     text = (ROOT / "recipes" / "real-text.toml").read_text(encoding="utf-8")
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(text.replace("../../shared", str(shared_dir)), encoding="utf-8")
-    overrides = [f"runs='{tmp_path}'", "directions.controls=2", "directions.k=5"]
+    overrides = [f"runs='{tmp_path}'", "directions.random_controls=2", "directions.k=5"]
     rows = (1000, 500, 400, 100, 40)
     overrides += [f"corpus.sources.{i}.max_rows={n}" for i, n in enumerate(rows)]
     run = read_run(recipe, tuple(overrides))

@@ -6,7 +6,6 @@ model here. Nothing is decided about the architecture: that is ``layout``.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -111,20 +110,11 @@ def finite(tensor: torch.Tensor, where: str) -> torch.Tensor:
     return values
 
 
-def digest(*parts: torch.Tensor | str) -> bytes:
-    """A 16-byte hash of raw tensor bytes (with type and shape) and of words, in order.
-
-    Stored bytes, not float32 values: the hash does not depend on how or where they are converted.
-    """
-    state = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        if isinstance(part, str):
-            state.update(f"text:{len(part)}:{part};".encode())
-            continue
-        state.update(f"tensor:{part.dtype}:{list(part.shape)};".encode())
-        stored = part.detach().contiguous().reshape(-1).view(torch.uint8)
-        state.update(stored.numpy().data)
-    return state.digest()
+def not_finite(tensor: torch.Tensor) -> bool:
+    """Whether any entry is NaN or infinite, without making anything of the tensor's size."""
+    # A sum is finite only if every entry is, unless finite ones overflow: then they are looked at.
+    total = tensor.sum(dtype=torch.float32)
+    return not bool(torch.isfinite(total)) and not bool(torch.isfinite(tensor).all())
 
 
 def _read_config(place: Place) -> Any:

@@ -8,7 +8,8 @@ everything that follows in the same way. Source: PAPERS.md, section 1.1. Reads n
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,17 +18,25 @@ from tqdm import tqdm
 
 from builder.config import DirectionSettings, ModelSettings
 from builder.errors import CheckpointError, ConfigError
-from builder.records import Direction, DirectionSet, Hookpoint, Kind, Spectrum
+from builder.records import CONTROLS, Direction, DirectionSet, Kind, Spectrum
 from builder.weights.adapter import Adapter, adapter_base, is_adapter
+from builder.weights.adapter_delta import AdapterSource
 from builder.weights.checkpoint import Checkpoint, has_tokenizer
-from builder.weights.delta import AdapterSource, CheckpointSource, DeltaSource, WeightDelta
+from builder.weights.controls import (
+    ControlPlan,
+    base_controls,
+    plan_controls,
+    random_direction,
+    shuffled_controls,
+)
+from builder.weights.delta import CheckpointSource, DeltaSource, WeightDelta
 from builder.weights.direction_file import load_directions, save_directions
 from builder.weights.logit_lens import find_head, strongest_tokens
 from builder.weights.source import locate
-from builder.weights.svd import orient
+from builder.weights.svd import factors_norm, top_singular, top_singular_of_factors
 from builder.weights.token_text import TokenTexts
 
-__all__ = ["compute_directions", "load_directions", "random_direction", "save_directions"]
+__all__ = ["compute_directions", "load_directions", "save_directions"]
 
 #: Singular values kept of each spectrum, so that a page can show where its tail lies.
 SPECTRUM_VALUES = 64
@@ -43,7 +52,9 @@ def compute_directions(model: ModelSettings, settings: DirectionSettings) -> Dir
     source = open_source(model, settings)
     kind: Kind = "raw" if settings.method == "raw" else "delta"
     directions: list[Direction] = []
+    controls: list[Direction] = []
     spectra: list[Spectrum] = []
+    plans = plan_controls(source.hookpoints, settings, has_base=source.base is not None)
     for hookpoint in tqdm(
         source.hookpoints, desc="directions", unit="matrix", delay=1, disable=None
     ):
@@ -51,16 +62,19 @@ def compute_directions(model: ModelSettings, settings: DirectionSettings) -> Dir
         spectrum, found = _of_one(delta, settings.k, kind)
         spectra.append(spectrum)
         directions += found
+        controls += _controls(source, delta, plans[hookpoint], settings.seed)
     zero = [spectrum.hookpoint.key for spectrum in spectra if spectrum.frobenius == 0.0]
     if len(zero) == len(spectra):
         raise CheckpointError(_all_zero(source, kind))
     d_model, n_layers = source.model.d_model, source.model.n_layers
-    directions += [
+    controls += [
         random_direction(settings.seed, layer, index, d_model)
         for layer in range(n_layers)
-        for index in range(settings.controls)
+        for index in range(settings.random_controls)
     ]
-    directions, lens_facts = _with_tokens(source, directions, settings.logit_lens_tokens)
+    kinds = list(CONTROLS)
+    controls.sort(key=lambda d: (d.hookpoint.layer, kinds.index(d.hookpoint.writer), d.rank))
+    directions, lens_facts = _with_tokens(source, directions + controls, settings.logit_lens_tokens)
     config = source.model.config
     facts = {
         "architecture": ", ".join(getattr(config, "architectures", None) or ["not stated"]),
@@ -68,11 +82,11 @@ def compute_directions(model: ModelSettings, settings: DirectionSettings) -> Dir
         "d_model": str(d_model),
         "n_layers": str(n_layers),
         "zero_matrices": ", ".join(zero) or "none",
-        "controls": f"{settings.controls} random unit directions a layer, seed {settings.seed}",
+        "controls": _control_facts(controls, settings.seed),
     }
     return DirectionSet(
-        base=source.base.ref if source.base is not None else None,
-        tuned=source.tuned_ref,
+        base=source.base,
+        tuned=source.tuned,
         method=settings.method,
         d_model=d_model,
         n_layers=n_layers,
@@ -109,23 +123,20 @@ def open_source(model: ModelSettings, settings: DirectionSettings) -> DeltaSourc
     return CheckpointSource(Checkpoint.at(base_place), tuned)
 
 
-def random_direction(seed: int, layer: int, index: int, d_model: int) -> Direction:
-    """A control: a uniformly random unit direction that depends on these four numbers alone."""
-    key = hashlib.blake2b(f"random:{seed}:{layer}:{index}:{d_model}".encode(), digest_size=8)
-    generator = np.random.default_rng(int.from_bytes(key.digest(), "little"))
-    vector = generator.standard_normal(d_model)
-    unit = (vector / np.linalg.norm(vector)).astype(np.float32)
-    unit *= orient(torch.from_numpy(unit)[:, None]).numpy()
-    return Direction(Hookpoint(layer, "random"), index, unit, key.hexdigest(), kind="control")
-
-
 def _of_one(delta: WeightDelta, k: int, kind: Kind) -> tuple[Spectrum, list[Direction]]:
     """The spectrum and the directions of one weight difference; none of a zero matrix."""
-    frobenius = delta.frobenius
+    if delta.dense is None:
+        frobenius = factors_norm(delta.factors)
+    else:
+        frobenius = float(torch.linalg.vector_norm(delta.dense, dtype=torch.float64))
     if frobenius == 0.0:
         empty = np.zeros(0, dtype=np.float32)
         return Spectrum(delta.hookpoint, delta.shape, empty, 0.0, 0.0), []
-    top = delta.top(max(k, SPECTRUM_VALUES))
+    count = max(k, SPECTRUM_VALUES)
+    if delta.dense is None:
+        top = top_singular_of_factors(delta.factors, count)
+    else:
+        top = top_singular(delta.dense, count)
     sigmas = top.sigma.tolist()
     vectors = top.u.T.contiguous().numpy()
     directions = [
@@ -149,6 +160,27 @@ def _of_one(delta: WeightDelta, k: int, kind: Kind) -> tuple[Spectrum, list[Dire
         stable_rank=(frobenius / sigmas[0]) ** 2,
     )
     return spectrum, directions
+
+
+def _controls(
+    source: DeltaSource, delta: WeightDelta, plan: ControlPlan, seed: int
+) -> Iterator[Direction]:
+    """The controls that a hookpoint contributes; a dense difference is shuffled in place."""
+    if plan.base:
+        weights = source.base_weights(delta.hookpoint)
+        if weights is not None:
+            yield from base_controls(weights, delta.hookpoint, plan.base, delta.content)
+    if plan.shuffled:
+        dense = delta.dense
+        if dense is None:
+            dense = torch.cat([(left @ right).float() for left, right in delta.factors], dim=1)
+        yield from shuffled_controls(dense, delta.hookpoint, plan.shuffled, delta.content, seed)
+
+
+def _control_facts(controls: Sequence[Direction], seed: int) -> str:
+    counts = Counter(control.hookpoint.writer for control in controls)
+    found = ", ".join(f"{counts[kind]} {kind}" for kind in CONTROLS if counts[kind])
+    return f"{found}, seed {seed}" if found else "none"
 
 
 def _content_hash(content: bytes, method: str, rank: int) -> str:
@@ -198,11 +230,10 @@ def _with_tokens(
 
 def _all_zero(source: DeltaSource, kind: Kind) -> str:
     if kind == "raw":
-        return f"{source.tuned_ref}: every residual writer is zero"
+        return f"{source.tuned}: every residual writer is zero"
     if isinstance(source, AdapterSource):
-        return f"{source.tuned_ref}: every factor of a residual writer is zero; was it trained?"
-    base = source.base.ref if source.base is not None else ""
+        return f"{source.tuned}: every factor of a residual writer is zero; was it trained?"
     return (
-        f"{base} and {source.tuned_ref} have identical residual writers; is tuned the fine-tuned "
-        "model, and base the model it started from?"
+        f"{source.base} and {source.tuned} have identical residual writers; is tuned the "
+        "fine-tuned model, and base the model it started from?"
     )

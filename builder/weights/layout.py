@@ -62,12 +62,30 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A stored tensor, or a piece of one, that is a block of a matrix [d_out, d_in].
+
+    ``expert``: place on the first axis of a tensor that holds all experts; ``rows``: (start, stop)
+    among the output rows of a fused projection; ``transposed``: stored [d_in, d_out].
+    """
+
+    name: str
+    expert: int | None = None
+    rows: tuple[int, int] | None = None
+    transposed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """A layout found in a checkpoint: tensor names with the prefix they have there."""
 
     layout: Layout
     prefix: str
     hookpoints: tuple[Hookpoint, ...]
+
+    def parts(self, hookpoint: Hookpoint) -> tuple[Part, ...]:
+        """The parts of a matrix: side by side along the input of a writer, the output of a reader."""
+        return (Part(self.weight(hookpoint), transposed=self.layout.input_side == "rows"),)
 
     def weight(self, hookpoint: Hookpoint) -> str:
         """Name of a writer's weight."""

@@ -8,8 +8,9 @@ Source: PAPERS.md, section 1.1. Does not decide what to keep of a weight differe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -22,6 +23,10 @@ _OVERSAMPLE = 8
 _BLOCK = 2048
 #: Singular values below this times sigma_1 times the larger side are rounding of the float32 input.
 _EPS = float(torch.finfo(torch.float32).eps)
+
+
+#: Products of thin factors, (left [d_model, r], right [r, columns]), side by side.
+Factors: TypeAlias = Sequence[tuple[torch.Tensor, torch.Tensor]]
 
 
 class Singular(NamedTuple):
@@ -56,25 +61,44 @@ def top_singular(matrix: torch.Tensor, k: int) -> Singular:
     return _finished(u, sigma, v, _times(u.T, matrix).T, _times(v.T, matrix.T).T)
 
 
-def top_singular_of_factors(left: torch.Tensor, right: torch.Tensor, k: int) -> Singular:
-    """The ``k`` largest singular triples of ``left @ right``, which is never formed.
+def top_singular_of_factors(factors: Factors, k: int) -> Singular:
+    """The ``k`` largest singular triples of products side by side, which are never formed.
 
-    ``left`` [d_model, r], ``right`` [r, d_in]: two QRs and an SVD of at most r x r. The same
-    rank rule as :func:`top_singular`.
+    ``factors``: (left [d_model, r], right [r, columns]) blocks of one or more products. Two QRs a
+    block and an SVD of the small core. The same rank rule as :func:`top_singular`.
     """
-    left, right = left.double(), right.double()
-    left_q, left_r = torch.linalg.qr(left)
-    right_q, right_r = torch.linalg.qr(right.T)
-    p, sigma, qh = torch.linalg.svd(left_r @ right_r.T, full_matrices=False)
-    kept = _kept(sigma, k, max(left.shape[0], right.shape[1]))
-    u, v = left_q @ p[:, :kept], right_q @ qh[:kept].T
-    return _finished(u, sigma[:kept], v, right.T @ (left.T @ u), left @ (right @ v))
+    rights = [torch.linalg.qr(right.double().T) for _, right in factors]
+    # [L1 R1, L2 R2, ...] = [L1 S1', L2 S2', ...] diag(Q1, Q2, ...)' with orthonormal Q.
+    core = torch.cat(
+        [left.double() @ r.T for (left, _), (_, r) in zip(factors, rights, strict=True)], dim=1
+    )
+    left_q, left_r = torch.linalg.qr(core)
+    p, sigma, qh = torch.linalg.svd(left_r, full_matrices=False)
+    columns = sum(right.shape[1] for _, right in factors)
+    kept = _kept(sigma, k, max(core.shape[0], columns))
+    u = left_q @ p[:, :kept]
+    widths = [q.shape[1] for q, _ in rights]
+    pieces = qh[:kept].T.split(widths)
+    v = torch.cat([q @ piece for (q, _), piece in zip(rights, pieces, strict=True)])
+    back = torch.cat([right.double().T @ (left.double().T @ u) for left, right in factors])
+    parts = v.split([right.shape[1] for _, right in factors])
+    forth = sum(
+        (
+            left.double() @ (right.double() @ part)
+            for (left, right), part in zip(factors, parts, strict=True)
+        ),
+        torch.zeros(core.shape[0], kept, dtype=torch.float64),
+    )
+    return _finished(u, sigma[:kept], v, back, forth)
 
 
-def factors_norm(left: torch.Tensor, right: torch.Tensor) -> float:
-    """Frobenius norm of ``left @ right`` by r x r traces, in float64."""
-    left, right = left.double(), right.double()
-    return float(((left.T @ left) * (right @ right.T)).sum().clamp(min=0).sqrt())
+def factors_norm(factors: Factors) -> float:
+    """Frobenius norm of products side by side by r x r traces, in float64."""
+    squares = (
+        float(((left.T @ left) * (right @ right.T)).sum().clamp(min=0))
+        for left, right in ((left.double(), right.double()) for left, right in factors)
+    )
+    return math.sqrt(sum(squares))
 
 
 def orient(vectors: torch.Tensor) -> torch.Tensor:

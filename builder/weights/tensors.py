@@ -108,6 +108,17 @@ class TensorFiles:
         part = handle[name] if isinstance(handle, dict) else handle.get_slice(name)
         return self._checked(name, part[start:stop]).to(torch.float32)
 
+    def piece(self, name: str, expert: int | None, start: int, stop: int) -> torch.Tensor:
+        """Rows ``start`` to ``stop`` of a matrix, or of one expert's in [experts, rows, columns].
+
+        In the stored type; the others are not read. Raises CheckpointError if it is not floating
+        point.
+        """
+        handle = self._handle(name)
+        part = handle[name] if isinstance(handle, dict) else handle.get_slice(name)
+        tensor = part[start:stop] if expert is None else part[expert, start:stop]
+        return self._checked(name, tensor)
+
     def _read(self, handle: Any, name: str) -> torch.Tensor:
         try:
             tensor: torch.Tensor = handle.get_tensor(name)

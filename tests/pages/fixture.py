@@ -379,7 +379,7 @@ def _meta(
         else {"architecture": MARKUP_ATTACKS[0] if hostile else "Qwen2ForCausalLM"},
         "settings": {
             "name": name,
-            "directions": {"k": RANKS, "method": "delta", "controls": CONTROLS},
+            "directions": {"k": RANKS, "method": "delta", "random_controls": CONTROLS},
             "scan": {"top": TOP, "window": WINDOW, "sink_factor": 10.0, "dtype": "float32"},
             "corpus": {"sources": [{"path": f"/home/somebody/{s}.jsonl"} for s in sources]},
             "label": {"labeler": "openai", "model": EXPLAINER},

@@ -22,6 +22,8 @@ from builder.weights.layout import Layout
 
 D_MODEL, D_FF, N_LAYERS, VOCABULARY = 32, 48, 2, 96
 
+NO_CONTROLS = {"random_controls": 0, "base_controls": 0, "shuffled_controls": 0}
+
 _COMMON: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": D_MODEL,
@@ -182,7 +184,7 @@ def directions(
     base: Path | None, tuned: Path, *, method: Any = "delta", **settings: Any
 ) -> DirectionSet:
     """The directions of a pair of folders, few and without tokens unless asked for."""
-    values: dict[str, Any] = {"k": 4, "controls": 0, "logit_lens_tokens": 0} | settings
+    values: dict[str, Any] = {"k": 4, **NO_CONTROLS, "logit_lens_tokens": 0} | settings
     return compute_directions(
         ModelSettings(base=str(base) if base is not None else "", tuned=str(tuned)),
         DirectionSettings(method=method, **values),

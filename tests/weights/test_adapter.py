@@ -252,7 +252,7 @@ def test_adapter_of_the_unembedding_changes_the_lens(tmp_path: Path) -> None:
     with_head = factors | {"lm_head": (lora_a, lora_b)}
     folder = pico.adapter(tmp_path / "adapter", with_head, lora_alpha=3)
     merged = _merged(tmp_path / "base", tmp_path / "merged", with_head)
-    settings = DirectionSettings(k=2, controls=0, logit_lens_tokens=5)
+    settings = DirectionSettings(k=2, logit_lens_tokens=5, **pico.NO_CONTROLS)
     found, dense = (
         compute_directions(ModelSettings(base=str(tmp_path / "base"), tuned=str(tuned)), settings)
         for tuned in (folder, merged)

@@ -76,7 +76,7 @@ def test_saved_directions_are_loaded_exactly(tmp_path: Path) -> None:
 def test_computed_directions_are_loaded_exactly(tmp_path: Path) -> None:
     base, tuned = pico.pair(tmp_path)
     pico.save_tokenizer(tuned)
-    found = pico.directions(base, tuned, controls=1, logit_lens_tokens=3)
+    found = pico.directions(base, tuned, random_controls=1, logit_lens_tokens=3)
     save_directions(tmp_path / "d.safetensors", found)
     assert _same(load_directions(tmp_path / "d.safetensors"), found)
 

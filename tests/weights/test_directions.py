@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from builder.errors import CheckpointError, ConfigError
-from builder.weights.directions import SPECTRUM_VALUES, random_direction
+from builder.weights.controls import random_direction
+from builder.weights.directions import SPECTRUM_VALUES
 from builder.weights.layout import decoder_layers
 from tests.weights import pico
 
@@ -58,7 +59,7 @@ def test_spectra_hold_what_a_page_shows_of_each_matrix(tmp_path: Path) -> None:
 
 def test_order_is_layer_writer_rank_and_then_the_controls(tmp_path: Path) -> None:
     base, tuned = pico.pair(tmp_path)
-    found = pico.directions(base, tuned, k=2, controls=2)
+    found = pico.directions(base, tuned, k=2, random_controls=2)
     assert [direction.id for direction in found.directions] == [
         "L00.o_proj.u00",
         "L00.o_proj.u01",
@@ -80,8 +81,8 @@ def test_order_is_layer_writer_rank_and_then_the_controls(tmp_path: Path) -> Non
 
 def test_controls_depend_on_seed_layer_and_index_alone(tmp_path: Path) -> None:
     base, tuned = pico.pair(tmp_path)
-    few = pico.directions(base, tuned, k=1, controls=1, seed=3)
-    many = pico.directions(None, base, method="raw", k=3, controls=4, seed=3)
+    few = pico.directions(base, tuned, k=1, random_controls=1, seed=3)
+    many = pico.directions(None, base, method="raw", k=3, random_controls=4, seed=3)
     for layer in range(pico.N_LAYERS):
         one, other = pico.at(few, layer, "random")[0], pico.at(many, layer, "random")[0]
         assert (one.vector == other.vector).all()

@@ -102,7 +102,7 @@ def test_direction_that_the_norm_removes_promotes_nothing(tmp_path: Path) -> Non
 def test_directions_carry_token_texts_and_logits(tmp_path: Path) -> None:
     base, tuned = pico.pair(tmp_path)
     tokenizer = pico.save_tokenizer(tuned)
-    found = pico.directions(base, tuned, k=2, controls=1, logit_lens_tokens=3)
+    found = pico.directions(base, tuned, k=2, random_controls=1, logit_lens_tokens=3)
     texts = set(TokenTexts(tokenizer).texts(range(len(tokenizer))).values())
     for direction in found.directions:
         for tokens, sign in ((direction.promoted, 1), (direction.suppressed, -1)):

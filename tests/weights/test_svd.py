@@ -125,7 +125,7 @@ def test_product_of_factors_has_the_triples_of_the_dense_product(
     generator = torch.Generator().manual_seed(6)
     left = torch.randn(rows, rank, generator=generator)
     right = torch.randn(rank, columns, generator=generator)
-    found = top_singular_of_factors(left, right, 20)
+    found = top_singular_of_factors([(left, right)], 20)
     dense = left.double() @ right.double()
     u, sigma, vh = torch.linalg.svd(dense, full_matrices=False)
     n = min(rank, rows, columns)
@@ -134,11 +134,11 @@ def test_product_of_factors_has_the_triples_of_the_dense_product(
     np.testing.assert_allclose((found.u.double() * u[:, :n]).sum(0).abs(), 1.0, atol=1e-6)
     np.testing.assert_allclose((found.v.double() * vh[:n].T).sum(0).abs(), 1.0, atol=1e-6)
     assert float(found.residual.max()) < 1e-10
-    assert factors_norm(left, right) == pytest.approx(float(dense.norm()), rel=1e-12)
+    assert factors_norm([(left, right)]) == pytest.approx(float(dense.norm()), rel=1e-12)
 
 
 def test_factors_of_deficient_rank_give_only_that_rank() -> None:
     left = torch.randn(30, 4, generator=torch.Generator().manual_seed(7))
     right = torch.randn(2, 40, generator=torch.Generator().manual_seed(8))
-    found = top_singular_of_factors(left, torch.cat([right, right]), 4)
+    found = top_singular_of_factors([(left, torch.cat([right, right]))], 4)
     assert len(found.sigma) == 2
