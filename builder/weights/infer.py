@@ -1,26 +1,29 @@
 """Which modules write to the residual stream of an architecture that is in no table?
 
 A model of the same configuration is made on the meta device, where tensors have shapes but no
-data, and watched in one forward pass: a writer is the linear module whose output leaves its
-attention or MLP block unchanged; a norm that takes exactly this output stands between the writer
-and the residual stream. What a norm does with its weight is tried on a copy with known weights.
-Only code of the installed transformers runs. What cannot be told apart is refused.
+data, and watched in one forward pass: a writer is the linear module, or the module of experts,
+whose output leaves its attention or MLP block without being turned (a shared expert's may be added
+to it); a norm that takes exactly this stands between the writer and the residual stream. What a
+norm does with its weight is tried on a copy with known weights. Only code of the installed
+transformers runs. What cannot be told apart is refused.
 """
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModel, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from builder.errors import LayoutError
+from builder.weights.checkpoint import MAX_LAYERS
 from builder.weights.layout import NORMS, Layout, decoder_stack, table
+from builder.weights.parts import EXPERT_COUNTS, MAX_EXPERTS
 from builder.weights.reasons import reason
+from builder.weights.watch import Call, inside, storage, watch
 
 _FAILURES = (
     ArithmeticError,
@@ -34,20 +37,6 @@ _FAILURES = (
     TypeError,
     ValueError,
 )
-
-
-@dataclass(eq=False)
-class _Call:
-    """What went into and came out of one module, views replaced by what they look at.
-
-    ``shape`` is that of the output as it came. The tensors are held, so that two that are the same
-    object are the same value.
-    """
-
-    order: int
-    given: torch.Tensor | None
-    made: torch.Tensor | None
-    shape: tuple[int, ...]
 
 
 def find_layout(config: Any) -> Layout:
@@ -66,138 +55,201 @@ def infer_layout(config: Any) -> Layout:
     d_model = getattr(config, "hidden_size", None)
     if not isinstance(d_model, int):
         raise LayoutError(f"{name}: its configuration gives no hidden_size")
+    _check_size(name, config)
     try:
-        with torch.device("meta"):
-            model: nn.Module = AutoModelForCausalLM.from_config(
-                copy.deepcopy(config), trust_remote_code=False, attn_implementation="eager"
-            )
+        model = _meta_model(config)
     except _FAILURES as error:
         raise LayoutError(
             _cannot(name, "no model could be made from config.json", error)
         ) from error
-    model.eval()
     path, stack = decoder_stack(model)
-    layer = stack[0]
-    if any(part == "experts" for part, _ in _leaves(stack)):
-        raise LayoutError(f"{name}: is a mixture of experts, which cannot be read yet")
     parent = model.get_submodule(path.rpartition(".")[0])
-    watched = {f"layer.{inner}": module for inner, module in layer.named_modules() if inner}
-    watched |= {"layer": layer, "stack": parent}
+    # Layers with a plain MLP and with a mixture of experts: the first of each kind.
+    kinds = {bool(_experts_in(layer)): layer for layer in reversed(stack)}
+    watched = {"stack": parent}
     watched |= {f"stack.{inner}": child for inner, child in parent.named_children()}
+    for kind, layer in kinds.items():
+        watched |= {f"{kind}.{inner}": module for inner, module in layer.named_modules() if inner}
+        watched[str(kind)] = layer
     try:
-        calls = _watch(model, watched)
+        calls = watch(model, watched, lambda module: _writes(module, d_model))
     except _FAILURES as error:
         raise LayoutError(_cannot(name, "it cannot run without data", error)) from error
-    writers = _writers(name, layer, calls, d_model)
-    gains = {key: _gain(name, layer, calls, inner) for key, inner in writers.items()}
-    final = _final_norm(name, parent, calls)
-    forms = {
-        _norm_form(name, layer.get_submodule(gain), d_model) for gain in gains.values() if gain
-    }
+    found = [
+        _of_layer(name, layer, inside(calls, str(kind)), d_model) for kind, layer in kinds.items()
+    ]
+    values = found[0] | found[-1]
+    differing = sorted(key for key in found[0].keys() & found[-1] if found[0][key] != values[key])
+    if differing:
+        raise LayoutError(
+            f"{name}: its layers with and without experts differ in {', '.join(differing)}"
+        )
+    final = _final_norm(name, parent, calls, max(calls[str(kind)].order for kind in kinds))
+    modules = {id(module): inner for inner, module in model.named_modules()}
+    embed = model.get_input_embeddings()  # type: ignore[operator]
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    return Layout(
+        **{"down_proj": ""} | values,
+        layers=path.rpartition(".")[2],
+        final_norm=final,
+        norm=_norm_form(name, parent.get_submodule(final), d_model),
+        embed=modules.get(id(embed), "").rpartition(".")[2],
+        # A part of a wrapper has no head of its own; the wrapper's goes by this name.
+        head="lm_head" if head is None else modules.get(id(head), ""),
+        origin="watched in a forward pass on the meta device",
+    )
+
+
+def _check_size(name: str, config: Any) -> None:
+    """Refuses configurations whose model would take for ever to make, even without data."""
+    n_layers = getattr(config, "num_hidden_layers", None)
+    if not isinstance(n_layers, int) or not 0 < n_layers <= MAX_LAYERS:
+        raise LayoutError(
+            f"{name}: config.json gives num_hidden_layers = {n_layers!r}; a decoder needs a whole "
+            f"number from 1 to {MAX_LAYERS}"
+        )
+    for key in EXPERT_COUNTS:
+        value = getattr(config, key, None)
+        if isinstance(value, int) and value > MAX_EXPERTS:
+            raise LayoutError(
+                f"{name}: config.json gives {key} = {value}; at most {MAX_EXPERTS} can be read"
+            )
+
+
+def _meta_model(config: Any) -> nn.Module:
+    """The model of a configuration on the meta device; without head where there is none with."""
+    options = {"trust_remote_code": False, "attn_implementation": "eager"}
+    with torch.device("meta"):
+        loader = AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModel
+        model: nn.Module = loader.from_config(  # type: ignore[no-untyped-call]
+            copy.deepcopy(config), **options
+        )
+    choose = getattr(model, "set_experts_implementation", None)
+    if callable(choose) and _experts_in(model):
+        choose("batched_mm")  # looks at no numbers, as the loop over chosen experts does
+    return model.eval()
+
+
+def _of_layer(name: str, layer: nn.Module, calls: dict[str, Call], d_model: int) -> dict[str, Any]:
+    """What one layer tells of the layout."""
+    o_proj, *others = _writers(name, layer, calls, d_model)
+    values: dict[str, Any] = {"o_proj": o_proj}
+    values["input_side"] = "rows" if isinstance(layer.get_submodule(o_proj), Conv1D) else "columns"
+    values["o_norm"] = _gain(name, layer, calls, frozenset([o_proj]))
+    values["down_norm"] = _gain(name, layer, calls, frozenset(others))
+    gains = [values[key] for key in ("o_norm", "down_norm") if values[key]]
+    forms = {_norm_form(name, layer.get_submodule(gain), d_model) for gain in gains}
     if len(forms) > 1 or any(not form.startswith("rms") for form in forms):
         raise LayoutError(
             f"{name}: the norms after its writers are {', '.join(sorted(forms))}; only RMS norms "
             "can be folded into the weights"
         )
-    head = model.get_output_embeddings()  # type: ignore[operator]
-    embed = model.get_input_embeddings()  # type: ignore[operator]
-    modules = {id(module): inner for inner, module in model.named_modules()}
-    linear = layer.get_submodule(writers["o_proj"])
-    return Layout(
-        layers=path.rpartition(".")[2],
-        o_proj=writers["o_proj"],
-        down_proj=writers["down_proj"],
-        o_norm=gains["o_proj"],
-        down_norm=gains["down_proj"],
-        post_norm=next(iter(forms), ""),
-        final_norm=final,
-        norm=_norm_form(name, parent.get_submodule(final), d_model),
-        embed=modules.get(id(embed), "").rpartition(".")[2],
-        head=modules.get(id(head), ""),
-        input_side="rows" if isinstance(linear, Conv1D) else "columns",
-        origin="watched in a forward pass on the meta device",
-    )
+    values["post_norm"] = next(iter(forms), "")
+    values["qkv"] = _named_readers(layer, o_proj, ("q_proj", "k_proj", "v_proj"), d_model)
+    experts = [inner for inner in others if _holds_experts(layer.get_submodule(inner))]
+    plain = [inner for inner in others if inner not in experts]
+    if experts:
+        values |= _mixture(name, layer, experts, plain, d_model)
+    elif len(plain) == 1:
+        values["down_proj"] = plain[0]
+        values["mlp_in"] = _named_readers(layer, plain[0], ("gate_proj", "up_proj"), d_model)
+    return values
 
 
-def _watch(model: nn.Module, watched: dict[str, nn.Module]) -> dict[str, _Call]:
-    """One forward pass of three tokens; the last call of every watched module by its name."""
-    calls: dict[str, _Call] = {}
-    handles = []
-    for key, module in watched.items():
-
-        def record(
-            _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, key: str = key
-        ) -> None:
-            given = _first_tensor(args) if args else _first_tensor(list(kwargs.values()))
-            made = _first_tensor(out)
-            shape = () if made is None else tuple(made.shape)
-            calls[key] = _Call(len(calls), _root(given), _root(made), shape)
-
-        handles.append(module.register_forward_hook(record, with_kwargs=True))
-    try:
-        ids = torch.zeros(1, 3, dtype=torch.long, device="meta")
-        with torch.no_grad():
-            # An explicit mask: without one, transformers looks into the (absent) positions.
-            model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return calls
-
-
-def _writers(name: str, layer: nn.Module, calls: dict[str, _Call], d_model: int) -> dict[str, str]:
-    """``o_proj`` and ``down_proj`` to module names inside the layer."""
-    shape = calls["layer"].shape if "layer" in calls else ()
-    if shape != (1, 3, d_model):
-        raise LayoutError(
-            f"{name}: a decoder layer gives {list(shape)}; looked for [1, 3, {d_model}]"
-        )
-    output = calls["layer"].made
-    if any(
-        _is_norm(module) and _made(calls, f"layer.{inner}") is output
-        for inner, module in layer.named_modules()
+def _mixture(
+    name: str, layer: nn.Module, experts: list[str], plain: list[str], d_model: int
+) -> dict[str, Any]:
+    """What a layer with experts tells of the layout."""
+    module: Any = layer.get_submodule(experts[0])
+    place, _, leaf = experts[0].rpartition(".")
+    turned = getattr(module, "is_transposed", None)
+    rows, columns = module.down_proj.shape[1:]
+    if turned is None and rows != columns and d_model in (rows, columns):
+        turned = rows != d_model
+    if (
+        len(experts) > 1
+        or len(plain) > 1
+        or leaf != "experts"
+        or not isinstance(turned, bool)
+        or getattr(module, "has_post_expert_norm", False)
     ):
+        raise LayoutError(
+            f"{name}: is a mixture of experts; looked for one module of experts that writes, and "
+            f"at most one shared expert; found {', '.join([*experts, *plain])} "
+            f"({type(module).__name__})"
+        )
+    halves = bool(getattr(module, "is_concatenated", True))
+    return {
+        "mixture": (place,),
+        "shared": plain[0].rpartition(".")[0] if plain else "",
+        "expert_side": "rows" if turned else "columns",
+        "gate_up_order": "halves" if halves else "alternating",
+    }
+
+
+def _named_readers(
+    layer: nn.Module, writer: str, leaves: tuple[str, ...], d_model: int
+) -> tuple[str, ...]:
+    """Modules beside a writer that read the stream and go by the usual names; empty if not all."""
+    place = writer.rpartition(".")[0]
+    modules = dict(layer.named_modules())
+    found = [f"{place}.{leaf}" for leaf in leaves]
+    read = [
+        inner
+        for inner in found
+        if isinstance(module := modules.get(inner), nn.Linear) and module.in_features == d_model
+    ]
+    # An MLP without a gate has the last one alone.
+    return tuple(read) if read == found or (len(found) == 2 and read == found[1:]) else ()
+
+
+def _writers(name: str, layer: nn.Module, calls: dict[str, Call], d_model: int) -> list[str]:
+    """Module names inside the layer: ``o_proj``, then what writes after the attention."""
+    output = calls[""].out if "" in calls else None
+    if output is None or tuple(output.shape) != (1, 3, d_model):
+        shape = "nothing" if output is None else list(output.shape)
+        raise LayoutError(f"{name}: a decoder layer gives {shape}; looked for [1, 3, {d_model}]")
+    norms = [inner for inner, module in layer.named_modules() if _is_norm(module)]
+    made = [calls[inner].out for inner in norms if inner in calls]
+    if any(out is not None and storage(out) == storage(output) for out in made):
         raise LayoutError(
             f"{name}: its layers end in a norm of the residual stream itself, which cannot be read"
         )
+    written = {
+        inner
+        for block, _ in layer.named_children()
+        if block in calls
+        for inner in calls[block].made
+    }
     found: dict[str, list[str]] = {"o_proj": [], "down_proj": []}
-    for inner, module in layer.named_modules():
-        if not _writes(module, d_model) or _made(calls, f"layer.{inner}") is None:
-            continue
-        block = inner
-        while "." in block:
-            outer = block.rpartition(".")[0]
-            if _made(calls, f"layer.{outer}") is not _made(calls, f"layer.{inner}"):
-                break
-            block = outer
-        if "." not in block:
-            found[_kind(block)].append(inner)
-    if any(len(names) != 1 for names in found.values()):
+    for inner in sorted(written):
+        found[_kind(inner.partition(".")[0])].append(inner)
+    experts = [inner for inner in found["down_proj"] if _holds_experts(layer.get_submodule(inner))]
+    if len(found["o_proj"]) != 1 or not (experts or len(found["down_proj"]) == 1):
         raise LayoutError(
             f"{name}: looked for one linear module of width {d_model} that ends the attention and "
-            f"one that ends the MLP of a layer; found {found['o_proj'] or 'none'} and "
+            f"one that ends the MLP of a layer, or experts; found {found['o_proj'] or 'none'} and "
             f"{found['down_proj'] or 'none'}"
         )
-    return {writer: names[0] for writer, names in found.items()}
+    return [*found["o_proj"], *found["down_proj"]]
 
 
-def _gain(name: str, layer: nn.Module, calls: dict[str, _Call], writer: str) -> str:
-    """The norm inside the layer that takes a writer's output and nothing else; empty without."""
-    written = _made(calls, f"layer.{writer}")
-    norms = [
-        inner
+def _gain(name: str, layer: nn.Module, calls: dict[str, Call], writers: frozenset[str]) -> str:
+    """The norm inside the layer that takes what writers give and nothing else; empty without."""
+    norms = {
+        inner: calls[inner].given
         for inner, module in layer.named_modules()
-        if _is_norm(module)
-        and f"layer.{inner}" in calls
-        and calls[f"layer.{inner}"].given is written
-    ]
-    if len(norms) > 1:
-        raise LayoutError(f"{name}: {writer} is followed by several norms: {', '.join(norms)}")
-    return norms[0] if norms else ""
+        if _is_norm(module) and inner in calls and calls[inner].given & writers
+    }
+    if len(norms) > 1 or any(given != writers for given in norms.values()):
+        raise LayoutError(
+            f"{name}: {', '.join(sorted(writers))} are followed by several norms, or by norms of a "
+            f"part of them: {', '.join(norms)}"
+        )
+    return next(iter(norms), "")
 
 
-def _final_norm(name: str, parent: nn.Module, calls: dict[str, _Call]) -> str:
-    last = calls["layer"].order if "layer" in calls else -1
+def _final_norm(name: str, parent: nn.Module, calls: dict[str, Call], last: int) -> str:
     norms = [
         (calls[f"stack.{inner}"].order, inner)
         for inner, child in parent.named_children()
@@ -237,30 +289,13 @@ def _norm_form(name: str, module: nn.Module, d_model: int) -> str:
     )
 
 
-def _first_tensor(value: Any) -> torch.Tensor | None:
-    """The first tensor in nested sequences or a model output."""
-    if isinstance(value, torch.Tensor):
-        return value
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, (tuple, list)):
-        for item in value:
-            if (tensor := _first_tensor(item)) is not None:
-                return tensor
-    return None
+def _holds_experts(module: nn.Module) -> bool:
+    weight = dict(module.named_parameters(recurse=False)).get("down_proj")
+    return weight is not None and weight.ndim == 3
 
 
-def _root(tensor: torch.Tensor | None) -> torch.Tensor | None:
-    """The tensor that a view looks at; any other tensor as it is."""
-    return tensor if tensor is None or tensor._base is None else tensor._base
-
-
-def _made(calls: dict[str, _Call], key: str) -> torch.Tensor | None:
-    return calls[key].made if key in calls else None
-
-
-def _leaves(stack: nn.ModuleList) -> list[tuple[str, nn.Module]]:
-    return [(inner.rpartition(".")[2], module) for inner, module in stack.named_modules()]
+def _experts_in(module: nn.Module) -> bool:
+    return any(_holds_experts(inner) for inner in module.modules())
 
 
 def _is_norm(module: nn.Module) -> bool:
@@ -268,6 +303,8 @@ def _is_norm(module: nn.Module) -> bool:
 
 
 def _writes(module: nn.Module, d_model: int) -> bool:
+    if _holds_experts(module):
+        return True
     if isinstance(module, Conv1D):
         return bool(module.weight.shape[1] == d_model)
     return isinstance(module, nn.Linear) and module.out_features == d_model

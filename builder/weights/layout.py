@@ -1,159 +1,111 @@
-"""Where are the matrices that write to the residual stream? The table, its match with a
-checkpoint's tensor names, and the decoder layers of a loaded model.
+"""Where are the matrices of the decoder layers? The table's names found in a checkpoint, and the
+decoder layers of a loaded model.
 
-``layouts.toml`` is data; :mod:`builder.weights.infer` finds a layout for what is not in it.
-Mixtures of experts and hybrids, whose layers do not all have the two writers, are refused.
+A writer gives what is added to the residual stream, a reader takes it in; see
+:mod:`builder.weights.parts` for what a matrix is stored as. Hybrids, whose layers do not all have
+the two writers, are refused.
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import cache
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from torch import nn
 
 from builder.errors import LayoutError
-from builder.records import WRITERS, Hookpoint
+from builder.records import READERS, WRITERS, Hookpoint
 from builder.weights.checkpoint import MAX_LAYERS, Checkpoint
+from builder.weights.parts import NUMBER, Layer, Matrix, Part, has_writers, reader, writer
+from builder.weights.table import NORMS, Layout, table
 
-#: Forms a norm can have: what is divided out, and what the stored weight means.
-NORMS = ("rms", "rms_plus", "rms_plain", "layer", "layer_plus", "layer_plain")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """Module names of the writers and of what surrounds them, as in ``layouts.toml``.
-
-    ``origin`` says where the layout comes from. ``post_norm`` is the form of ``o_norm`` and
-    ``down_norm``, ``norm`` that of ``final_norm``.
-    """
-
-    layers: str
-    o_proj: str
-    down_proj: str
-    final_norm: str
-    norm: str
-    embed: str
-    head: str
-    o_norm: str = ""
-    down_norm: str = ""
-    post_norm: str = ""
-    head_stored: str = ""
-    input_side: str = "columns"
-    origin: str = ""
-
-    def writer(self, writer: str) -> str:
-        """Module name of a writer inside a layer."""
-        return self.o_proj if writer == "o_proj" else self.down_proj
-
-    def gain(self, writer: str) -> str:
-        """Module name of the norm that follows a writer inside a layer; empty without one."""
-        return self.o_norm if writer == "o_proj" else self.down_norm
-
-    @property
-    def is_post_norm(self) -> bool:
-        """Whether what a writer gives passes a norm before it is added to the residual stream."""
-        return bool(self.o_norm or self.down_norm)
+__all__ = [
+    "NORMS",
+    "Layout",
+    "Match",
+    "Part",
+    "decoder_layers",
+    "decoder_stack",
+    "match",
+    "table",
+]
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A stored tensor, or a piece of one, that is a block of a matrix [d_out, d_in].
-
-    ``expert``: place on the first axis of a tensor that holds all experts; ``rows``: (start, stop)
-    among the output rows of a fused projection; ``transposed``: stored [d_in, d_out].
-    """
-
-    name: str
-    expert: int | None = None
-    rows: tuple[int, int] | None = None
-    transposed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Match:
-    """A layout found in a checkpoint: tensor names with the prefix they have there."""
+    """A layout found in a checkpoint: its matrices, and the prefix that names have there.
+
+    ``hookpoints`` are the writers, by layer, then ``o_proj`` before ``down_proj``. ``unread`` says
+    of every reader that has no hookpoint, why.
+    """
 
     layout: Layout
     prefix: str
     hookpoints: tuple[Hookpoint, ...]
+    unread: Mapping[str, str]
+    matrices: Mapping[Hookpoint, tuple[Part, ...]]
 
     def parts(self, hookpoint: Hookpoint) -> tuple[Part, ...]:
-        """The parts of a matrix: side by side along the input of a writer, the output of a reader."""
-        return (Part(self.weight(hookpoint), transposed=self.layout.input_side == "rows"),)
+        """The parts of a matrix, joined along the input of a writer, the output of a reader."""
+        return self.matrices[hookpoint]
 
-    def weight(self, hookpoint: Hookpoint) -> str:
-        """Name of a writer's weight."""
-        return f"{hookpoint.module}.weight"
+    def readers(self) -> tuple[Hookpoint, ...]:
+        """The matrices that read the residual stream, by layer, then in the order of READERS."""
+        return tuple(place for place in self.matrices if place.writer in READERS)
 
     def gain(self, hookpoint: Hookpoint) -> str:
-        """Name of the weight of the norm after a writer; empty without one."""
-        name = self.layout.gain(hookpoint.writer)
+        """Name of the weight of the norm after a writer; empty without one, and for a reader."""
+        name = self.layout.gain(hookpoint.writer) if hookpoint.writer in WRITERS else ""
         place = f"{self.prefix}{self.layout.layers}.{hookpoint.layer}"
         return f"{place}.{name}.weight" if name else ""
 
-
-@cache
-def table() -> Mapping[str, Layout]:
-    """The layouts of ``layouts.toml`` by model type."""
-    text = Path(__file__).with_name("layouts.toml").read_text(encoding="utf-8")
-    known = {field.name for field in fields(Layout)}
-    layouts: dict[str, Layout] = {}
-    for name, entry in tomllib.loads(text).items():
-        values: dict[str, Any] = dict(entry)
-        model_types = values.pop("model_types")
-        if set(values) - known or values["norm"] not in NORMS:
-            raise LayoutError(f"layouts.toml: [{name}] holds a key or norm that does not exist")
-        post_norm = values["norm"] if values.get("o_norm") or values.get("down_norm") else ""
-        layout = Layout(**values, post_norm=post_norm, origin=f"table: {name}")
-        layouts.update(dict.fromkeys(model_types, layout))
-    return layouts
+    def heads(self) -> tuple[str, ...]:
+        """Names that the unembedding may have; in a wrapper it may be inside the language model."""
+        names = [name for name in (self.layout.head, self.layout.head_stored) if name]
+        outer = self.prefix.split(".")[:-2]
+        inside = [
+            ".".join([*outer[: end + 1], name]) for end in range(len(outer)) for name in names
+        ]
+        return tuple(f"{name}.weight" for name in (*names, *inside))
 
 
 def match(layout: Layout, checkpoint: Checkpoint) -> Match:
-    """The writers' tensors in a checkpoint, by layer, then ``o_proj`` before ``down_proj``.
+    """The matrices of a layout in a checkpoint, from the names and shapes of its tensors.
 
     The prefix before the list of layers is whatever the checkpoint has (``model.``,
-    ``transformer.`` or nothing). Raises LayoutError naming what was looked for.
+    ``transformer.`` or nothing). Raises LayoutError naming what was looked for; a reader that
+    cannot be found is none, it is only noted.
     """
-    inner = "|".join(re.escape(layout.writer(writer)) for writer in WRITERS)
-    pattern = re.compile(rf"((?:.*\.)?){re.escape(layout.layers)}\.(\d+)\.({inner})\.weight")
-    found: dict[str, set[tuple[int, str]]] = {}
-    for name in checkpoint.tensors:
-        if hit := pattern.fullmatch(name):
-            found.setdefault(hit[1], set()).add((int(hit[2]), hit[3]))
-    wanted = {
-        (layer, layout.writer(writer)) for layer in range(checkpoint.n_layers) for writer in WRITERS
-    }
-    complete = [prefix for prefix, places in found.items() if places >= wanted]
-    if len(complete) != 1:
-        raise LayoutError(_mismatch(layout, checkpoint, found, wanted))
-    prefix = complete[0]
-    extra = found[prefix] - wanted
-    if extra:
-        raise LayoutError(
-            f"{checkpoint.ref}: config.json says {checkpoint.n_layers} decoder layers, the weights "
-            f"go on to layer {max(layer for layer, _ in extra)}"
+    stacks = _stacks(layout, checkpoint)
+    prefix = _prefix(layout, checkpoint, stacks)
+    layers = [
+        Layer(
+            checkpoint,
+            layout,
+            f"{prefix}{layout.layers}.{index}.",
+            frozenset(stacks[prefix].get(index, ())),
         )
-    hookpoints = tuple(
-        Hookpoint(layer, writer, f"{prefix}{layout.layers}.{layer}.{layout.writer(writer)}")
-        for layer in range(checkpoint.n_layers)
-        for writer in WRITERS
-    )
-    result = Match(layout, prefix, hookpoints)
-    _check_shapes(result, checkpoint)
+        for index in range(checkpoint.n_layers)
+    ]
+    _check_depth(checkpoint, stacks[prefix], layers)
+    written = {name: [writer(layer, name) for layer in layers] for name in WRITERS}
+    found: dict[str, list[Matrix]] = {}
+    unread: dict[str, str] = {}
+    for name in READERS:
+        try:
+            found[name] = [reader(layer, name) for layer in layers]
+        except LayoutError as error:
+            unread[name] = str(error).removeprefix(f"{checkpoint.ref}: ")
+    matrices = {
+        Hookpoint(index, name, of_layer[index].module): of_layer[index].parts
+        for index in range(checkpoint.n_layers)
+        for name, of_layer in (*written.items(), *found.items())
+    }
+    hookpoints = tuple(place for place in matrices if place.writer in WRITERS)
+    result = Match(layout, prefix, hookpoints, unread, matrices)
+    _check_gains(result, checkpoint)
     return result
-
-
-def writer_shape(layout: Layout, checkpoint: Checkpoint, name: str) -> tuple[int, ...]:
-    """Shape of a writer's weight as [d_model, d_in], whatever way it is stored."""
-    shape = checkpoint.tensors.shape(name)
-    return shape[::-1] if layout.input_side == "rows" else shape
 
 
 def decoder_layers(model: nn.Module) -> list[nn.Module]:
@@ -202,42 +154,93 @@ def decoder_stack(model: nn.Module) -> tuple[str, nn.ModuleList]:
     return lists[0]
 
 
-def _check_shapes(found: Match, checkpoint: Checkpoint) -> None:
+def _stacks(layout: Layout, checkpoint: Checkpoint) -> dict[str, dict[int, set[str]]]:
+    """Prefix, layer and inner names of all tensors that are in a list of the layout's name."""
+    pattern = re.compile(rf"((?:.*\.)?){re.escape(layout.layers)}\.{NUMBER}\.(.+)")
+    stacks: dict[str, dict[int, set[str]]] = {}
+    for name in checkpoint.tensors:
+        if hit := pattern.fullmatch(name):
+            stacks.setdefault(hit[1], {}).setdefault(int(hit[2]), set()).add(hit[3])
+    return stacks
+
+
+def _prefix(
+    layout: Layout, checkpoint: Checkpoint, stacks: Mapping[str, Mapping[int, set[str]]]
+) -> str:
+    """What stands before the list of decoder layers, which other lists may look like."""
+    o_proj = f"{layout.o_proj}.weight"
+    found = [
+        prefix
+        for prefix, layers in stacks.items()
+        if any(o_proj in inner or _writes(layout, inner) for inner in layers.values())
+    ]
+    head = f"{checkpoint.ref} ({checkpoint.model_type})"
+    after = " or ".join([name for name in (layout.down_proj, *layout.mixture) if name])
+    looked = f"looked for {layout.layers}.<layer>.{{{layout.o_proj}, {after}}}"
+    if not found:
+        sample = sorted(checkpoint.tensors)[:3]
+        raise LayoutError(f"{head}: {looked}; found none, but such as {', '.join(sample)}")
+    if len(found) == 1 and checkpoint.config is checkpoint.text_config:
+        return found[0]
+    # A vision tower may have layers of the same names and width, even more of them. The language
+    # model's are the ones beside the embedding of its tokens.
+    beside = [prefix for prefix in found if _embeds(layout, checkpoint, prefix)]
+    if len(beside) != 1:
+        raise LayoutError(
+            f"{head}: {looked} beside {layout.embed}.weight of width {checkpoint.d_model}; found "
+            f"{len(beside) or 'none'} among {', '.join(sorted(found)[:5])}"
+        )
+    return beside[0]
+
+
+def _writes(layout: Layout, names: set[str]) -> bool:
+    """Whether some name may be that of a writer after the attention."""
+    if layout.down_proj and f"{layout.down_proj}.weight" in names:
+        return True
+    return any(name.startswith(f"{module}.") for module in layout.mixture for name in names)
+
+
+def _embeds(layout: Layout, checkpoint: Checkpoint, prefix: str) -> bool:
+    name = f"{prefix}{layout.embed}.weight"
+    if name not in checkpoint.tensors:
+        return False
+    return checkpoint.tensors.shape(name)[1:] == (checkpoint.d_model,)
+
+
+def _check_depth(
+    checkpoint: Checkpoint, stack: Mapping[int, set[str]], layers: list[Layer]
+) -> None:
+    """Raises LayoutError if fewer layers have writers than configured, by name of one, or more."""
+    n_layers = checkpoint.n_layers
+    missing = [layer for layer in layers if not has_writers(layer)]
+    if missing:
+        try:
+            for name in WRITERS:
+                writer(missing[0], name)
+        except LayoutError as error:
+            raise LayoutError(f"{error} (layers without a writer: {len(missing)})") from error
+    # Layers after the last guess further tokens in training and are no part of the decoder.
+    guessing = getattr(checkpoint.text_config, "num_nextn_predict_layers", None)
+    guessing = guessing if isinstance(guessing, int) else 0
+    layout = layers[0].layout
+    extra = [
+        index
+        for index, names in stack.items()
+        if index >= n_layers + guessing
+        and (f"{layout.o_proj}.weight" in names or _writes(layout, names))
+    ]
+    if extra:
+        raise LayoutError(
+            f"{checkpoint.ref}: config.json says {n_layers} decoder layers, the weights "
+            f"go on to layer {max(extra)}"
+        )
+
+
+def _check_gains(found: Match, checkpoint: Checkpoint) -> None:
     for hookpoint in found.hookpoints:
-        name = found.weight(hookpoint)
-        shape = writer_shape(found.layout, checkpoint, name)
-        if len(shape) != 2 or shape[0] != checkpoint.d_model:
-            raise LayoutError(
-                f"{checkpoint.ref}: {name} has shape {list(checkpoint.tensors.shape(name))}; "
-                f"a writer to a residual stream of width {checkpoint.d_model} was looked for"
-            )
         gain = found.gain(hookpoint)
         if gain and checkpoint.tensors.shape(gain) != (checkpoint.d_model,):
             raise LayoutError(
                 f"{checkpoint.ref}: {gain} has shape {list(checkpoint.tensors.shape(gain))}; "
                 f"the gain of a norm of width {checkpoint.d_model} was looked for"
             )
-
-
-def _mismatch(
-    layout: Layout,
-    checkpoint: Checkpoint,
-    found: Mapping[str, set[tuple[int, str]]],
-    wanted: set[tuple[int, str]],
-) -> str:
-    head = f"{checkpoint.ref} ({checkpoint.model_type})"
-    names = f"{layout.layers}.<layer>.{{{layout.o_proj}, {layout.down_proj}}}.weight"
-    if any(".experts." in name for name in checkpoint.tensors):
-        return f"{head}: is a mixture of experts, which cannot be read yet; looked for {names}"
-    if not found:
-        sample: Sequence[str] = sorted(checkpoint.tensors)[:3]
-        return f"{head}: looked for tensors {names}; found none, but such as {', '.join(sample)}"
-    best = max(found, key=lambda prefix: len(found[prefix] & wanted))
-    missing = sorted(wanted - found[best])
-    if missing:
-        layer, module = missing[0]
-        return (
-            f"{head}: looked for {names} in {checkpoint.n_layers} layers; layer {layer} has no "
-            f"{best}{layout.layers}.{layer}.{module}.weight ({len(missing)} are missing in all)"
-        )
-    return f"{head}: looked for {names}; found several: {', '.join(sorted(found))}"

@@ -69,9 +69,11 @@ def find_head(checkpoint: Checkpoint, match: Match, adapter: Adapter | None = No
     """The head of a model, or in words why it has none that the lens can use."""
     layout, tensors = match.layout, checkpoint.tensors
     embed = f"{match.prefix}{layout.embed}.weight"
-    names = [f"{name}.weight" for name in (layout.head, layout.head_stored) if name]
+    names = match.heads()
     head = next((name for name in (*names, embed) if name in tensors), None)
-    tied = bool(getattr(checkpoint.text_config, "tie_word_embeddings", False))
+    # A wrapper may say it for its language model.
+    configs = (checkpoint.config, checkpoint.text_config)
+    tied = any(getattr(config, "tie_word_embeddings", False) for config in configs)
     if head is None or (head == embed and not tied):
         return f"the checkpoint has no unembedding (looked for {' or '.join(names)})"
     shape = tensors.shape(head)

@@ -2,11 +2,13 @@
 
 Names and shapes come from the headers of the safetensors files; data is read only when asked for.
 ``.bin`` files are opened by ``torch.load(weights_only=True, mmap=True)`` alone, which runs no code
-from the file; what that refuses is refused here. Nothing in an index can lead out of the folder.
+from the file; what that refuses is refused here. Nothing in an index can lead out of the folder;
+links are followed, as the hub's cache consists of them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -17,13 +19,19 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from builder.errors import CheckpointError
+from builder.errors import CheckpointError, shown
 from builder.weights.reasons import reason
 
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+_ITEM_SIZES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 _STORED = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 _PART = re.compile(r"(.*)-(\d+)-of-(\d+)\.(?:safetensors|bin)")
 _INDEX_LIMIT = 256 * 2**20
+#: What the libraries raise about a tensor that is damaged, of an unknown type, or too large.
+_UNREADABLE = (
+    *(AttributeError, IndexError, KeyError, MemoryError, OSError, OverflowError, RuntimeError),
+    *(SafetensorError, TypeError, ValueError),
+)
 
 
 class TensorFiles:
@@ -33,6 +41,7 @@ class TensorFiles:
         self.folder = folder
         self._files = dict(files)
         self._handles: dict[Path, Any] = {}
+        self._names: dict[Path, dict[str, None]] = {}
 
     @classmethod
     def open(cls, folder: Path, stem: str = "model") -> TensorFiles:
@@ -71,6 +80,7 @@ class TensorFiles:
     def close(self) -> None:
         """Lets go of every mapped file; they are mapped again when needed."""
         self._handles.clear()
+        self._names.clear()
 
     def __contains__(self, name: object) -> bool:
         return name in self._files
@@ -86,27 +96,37 @@ class TensorFiles:
         handle = self._handle(name)
         if isinstance(handle, dict):
             return tuple(handle[name].shape)
-        return tuple(handle.get_slice(name).get_shape())
+        return tuple(self._slice(handle, name).get_shape())
 
     def dtype(self, name: str) -> str:
         """Number type as stored, such as ``bfloat16``, from the header."""
         handle = self._handle(name)
         if isinstance(handle, dict):
             return _dtype(handle[name])
-        stored = str(handle.get_slice(name).get_dtype())
+        stored = str(self._slice(handle, name).get_dtype())
         return _STORED.get(stored, stored)
+
+    def item_size(self, name: str) -> int:
+        """Bytes that an entry of a tensor is stored in, from the header; raises if not a float."""
+        dtype = self.dtype(name)
+        if dtype not in _ITEM_SIZES:
+            raise CheckpointError(
+                f"{self._files[name]}: tensor {name!r} is stored as {dtype}; a quantized "
+                "checkpoint cannot be compared, give the one it was made from"
+            )
+        return _ITEM_SIZES[dtype]
 
     def raw(self, name: str) -> torch.Tensor:
         """The tensor in its stored shape and type; raises CheckpointError if not floating point."""
         handle = self._handle(name)
-        tensor = handle[name] if isinstance(handle, dict) else self._read(handle, name)
-        return self._checked(name, tensor)
+        if isinstance(handle, dict):
+            return self._checked(name, handle[name])
+        with self._reading(name):
+            return self._checked(name, handle.get_tensor(name))
 
     def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
         """Rows ``start`` to ``stop`` of a matrix, float32, without reading the others."""
-        handle = self._handle(name)
-        part = handle[name] if isinstance(handle, dict) else handle.get_slice(name)
-        return self._checked(name, part[start:stop]).to(torch.float32)
+        return self.piece(name, None, start, stop).to(torch.float32)
 
     def piece(self, name: str, expert: int | None, start: int, stop: int) -> torch.Tensor:
         """Rows ``start`` to ``stop`` of a matrix, or of one expert's in [experts, rows, columns].
@@ -115,18 +135,24 @@ class TensorFiles:
         point.
         """
         handle = self._handle(name)
-        part = handle[name] if isinstance(handle, dict) else handle.get_slice(name)
-        tensor = part[start:stop] if expert is None else part[expert, start:stop]
-        return self._checked(name, tensor)
+        part = handle[name] if isinstance(handle, dict) else self._slice(handle, name)
+        with self._reading(name):
+            tensor = part[start:stop] if expert is None else part[expert, start:stop]
+            return self._checked(name, tensor)
 
-    def _read(self, handle: Any, name: str) -> torch.Tensor:
+    def _slice(self, handle: Any, name: str) -> Any:
+        with self._reading(name):
+            return handle.get_slice(name)
+
+    @contextlib.contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        """Names the tensor where a library cannot give it: a type it does not know, no memory."""
         try:
-            tensor: torch.Tensor = handle.get_tensor(name)
-        except (SafetensorError, RuntimeError, OSError) as error:
+            yield
+        except _UNREADABLE as error:
             raise CheckpointError(
-                f"{self._files[name]}: tensor {name!r} cannot be read: {error}"
+                f"{self._files[name]}: tensor {shown(name)!r} cannot be read: {reason(error)}"
             ) from error
-        return tensor
 
     def _checked(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         if tensor.dtype not in _FLOATS:
@@ -147,14 +173,15 @@ class TensorFiles:
             )
         return self._handles[path]
 
-    def _names_in(self, path: Path) -> Any:
-        """Names in one file, a set-like view; opens it if it is not open."""
+    def _names_in(self, path: Path) -> dict[str, None]:
+        """Names in one file, in its order; opens it if it is not open."""
         if path not in self._handles:
             self._handles[path] = (
                 _open_safetensors(path) if path.suffix == ".safetensors" else _open_bin(path)
             )
-        handle = self._handles[path]
-        return handle.keys()
+        if path not in self._names:  # a safetensors file lists its names anew whenever asked
+            self._names[path] = dict.fromkeys(self._handles[path].keys())
+        return self._names[path]
 
 
 def _dtype(tensor: torch.Tensor) -> str:
@@ -205,24 +232,34 @@ def _read_index(folder: Path, name: str) -> dict[str, Path]:
         if path.stat().st_size > _INDEX_LIMIT:
             raise CheckpointError(f"{path}: too large for an index of tensors")
         table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read as JSON: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON: {reason(error)}") from error
     entries = table.get("weight_map") if isinstance(table, dict) else None
     if not isinstance(entries, dict) or not entries:
         raise CheckpointError(f"{path}: holds no 'weight_map'")
     files: dict[str, Path] = {}
     for tensor, target in entries.items():
         if not isinstance(target, str) or not _stays_inside(target):
-            raise CheckpointError(f"{path}: {tensor!r} points outside the folder, to {target!r}")
+            raise CheckpointError(
+                f"{path}: {shown(tensor)!r} points outside the folder, to {shown(repr(target))}"
+            )
         files[tensor] = folder / target
     for target_path in sorted(set(files.values())):
         if target_path.suffix not in (".safetensors", ".bin"):
-            raise CheckpointError(f"{path}: {target_path.name!r} is no weight file")
-        if not target_path.is_file():
+            raise CheckpointError(f"{path}: {shown(target_path.name)!r} is no weight file")
+        if not _is_file(target_path):
             raise CheckpointError(
-                f"{path}: {target_path.name} is missing; copy or download the checkpoint again"
+                f"{path}: {shown(target_path.name)} is missing; copy or download the checkpoint "
+                "again"
             )
     return files
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, or behind a closed folder
+        return False
 
 
 def _stays_inside(target: str) -> bool:
@@ -241,16 +278,16 @@ def _stays_inside(target: str) -> bool:
 def _open_safetensors(path: Path) -> Any:
     try:
         return safe_open(str(path), framework="pt", device="cpu")
-    except (SafetensorError, OSError) as error:
+    except _UNREADABLE as error:
         raise CheckpointError(
-            f"{path}: not a readable safetensors file ({error}); copy or download it again"
+            f"{path}: not a readable safetensors file ({reason(error)}); copy or download it again"
         ) from error
 
 
 def _open_bin(path: Path) -> dict[str, torch.Tensor]:
     try:
         table = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
+    except (*_UNREADABLE, AssertionError, EOFError, UnpicklingError) as error:
         raise CheckpointError(
             f"{path}: this pickle cannot be read safely ({reason(error)}); convert the checkpoint "
             "to safetensors where you trust it (load and save_pretrained with transformers)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,16 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from builder.config import DirectionSettings, ModelSettings
 from builder.records import Direction, DirectionSet
+from builder.weights.checkpoint import Checkpoint
+from builder.weights.delta import whole
 from builder.weights.directions import compute_directions
-from builder.weights.layout import Layout
+from builder.weights.infer import find_layout
+from builder.weights.layout import Layout, match, table
 
 D_MODEL, D_FF, N_LAYERS, VOCABULARY = 32, 48, 2, 96
+
+#: Architectures of the table that are models by themselves, not only the language part of one.
+WHOLE = sorted(name for name in table() if not name.endswith(("_vl_text", "_vl_moe_text")))
 
 NO_CONTROLS = {"random_controls": 0, "base_controls": 0, "shuffled_controls": 0}
 
@@ -86,11 +93,53 @@ _SPECIAL: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 64,
     },
 }
-#: Caps and scales of the logits are off, so that logits can be compared with the lens.
+N_EXPERTS = 4
+_MIXTURE: dict[str, Any] = {"num_experts_per_tok": 2, "moe_intermediate_size": 16}
+_ROUTED = _MIXTURE | {"n_routed_experts": N_EXPERTS, "n_group": 1, "topk_group": 1}
+#: Attention through narrow layers, as DeepSeek has it.
+_LATENT: dict[str, Any] = {
+    "num_key_value_heads": 4,
+    "head_dim": 4,
+    "kv_lora_rank": 8,
+    "q_lora_rank": 8,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 8,
+}
+_ROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
+#: Caps and scales of the logits are off, so that logits can be compared with the lens. Where an
+#: architecture can have both kinds of layers, the first has a plain MLP, the second is a mixture.
 _EXTRA: dict[str, dict[str, Any]] = {
     "gemma2": {"final_logit_softcapping": None},
     "granite": {"logits_scaling": 1.0},
+    "granitemoe": _MIXTURE | {"num_local_experts": N_EXPERTS},
+    "granitemoeshared": _MIXTURE | {"num_local_experts": N_EXPERTS, "shared_intermediate_size": 24},
     "cohere": {"logit_scale": 1.0},
+    "qwen2_vl_text": {"rope_parameters": _ROPE},
+    "qwen2_5_vl_text": {"rope_parameters": _ROPE},
+    "qwen3_vl_text": {"rope_parameters": _ROPE},
+    "mixtral": _MIXTURE | {"num_local_experts": N_EXPERTS},
+    "minimax_m2": _MIXTURE | {"num_local_experts": N_EXPERTS},
+    "phimoe": _MIXTURE | {"num_local_experts": N_EXPERTS},
+    "olmoe": _MIXTURE | {"num_experts": N_EXPERTS},
+    "flex_olmo": _MIXTURE | {"num_experts": N_EXPERTS},
+    "hunyuan_v1_moe": {"num_experts": N_EXPERTS, "moe_topk": 2},
+    "qwen2_moe": _MIXTURE
+    | {"num_experts": N_EXPERTS, "shared_expert_intermediate_size": 24, "decoder_sparse_step": 2},
+    "qwen3_moe": _MIXTURE | {"num_experts": N_EXPERTS, "decoder_sparse_step": 2},
+    "qwen3_vl_moe_text": _MIXTURE
+    | {"num_experts": N_EXPERTS, "decoder_sparse_step": 2, "rope_parameters": _ROPE},
+    "glm4_moe": _ROUTED | {"first_k_dense_replace": 1},
+    "ernie4_5_moe": _MIXTURE | {"moe_num_experts": N_EXPERTS, "moe_k": 2},
+    "deepseek_v2": _ROUTED | _LATENT | {"first_k_dense_replace": 1},
+    "deepseek_v3": _ROUTED | _LATENT | {"first_k_dense_replace": 1},
+    "gpt_oss": _MIXTURE | {"num_local_experts": N_EXPERTS},
+    "llama4_text": {
+        "num_local_experts": N_EXPERTS,
+        "num_experts_per_tok": 1,
+        "moe_layers": [1],
+        "intermediate_size_mlp": 40,
+    },
 }
 
 
@@ -105,6 +154,11 @@ def model(model_type: str, seed: int = 0, **changes: Any) -> Any:
     made = transformers.AutoModelForCausalLM.from_config(
         config(model_type, **changes), attn_implementation="eager"
     )
+    return randomized(made, seed)
+
+
+def randomized(made: Any, seed: int = 0) -> Any:
+    """The model with random weights, norms and biases included."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in made.named_parameters():
@@ -162,6 +216,35 @@ def pair(folder: Path, model_type: str = "llama", **changes: Any) -> tuple[Path,
     """A saved base and a tuned copy in which every tensor changed."""
     save(model_type, folder / "base", **changes)
     return folder / "base", edit(folder / "base", folder / "tuned", perturb())
+
+
+def renamed(source: Path, target: Path, *rules: tuple[str, str]) -> Path:
+    """A copy of a saved model with its tensors renamed by the first rule that matches each name."""
+
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        for name in list(tensors):
+            for pattern, replacement in rules:
+                new, hits = re.subn(pattern, replacement, name)
+                if hits:
+                    tensors[new] = tensors.pop(name)
+                    break
+
+    return edit(source, target, change)
+
+
+def matrices(folder: Path) -> dict[str, torch.Tensor]:
+    """Every writer (with the gain after it) and every reader of a saved model, by key."""
+    checkpoint = Checkpoint.open(str(folder))
+    found = match(find_layout(checkpoint.config), checkpoint)
+    return {
+        place.key: whole(checkpoint, found, place)
+        for place in (*found.hookpoints, *found.readers())
+    }
+
+
+def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    """Whether two sets of matrices are equal entry by entry, in the same order."""
+    return list(one) == list(other) and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def writer_name(

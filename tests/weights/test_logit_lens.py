@@ -13,7 +13,7 @@ from builder.errors import CheckpointError
 from builder.weights import logit_lens
 from builder.weights.checkpoint import Checkpoint
 from builder.weights.infer import find_layout
-from builder.weights.layout import decoder_layers, match, table
+from builder.weights.layout import decoder_layers, match
 from builder.weights.logit_lens import Head, find_head, strongest_tokens
 from builder.weights.token_text import TokenTexts, readable_bytes
 from tests.weights import pico
@@ -26,7 +26,7 @@ def _head(folder: Path) -> Head:
     return head
 
 
-@pytest.mark.parametrize("model_type", [*sorted(table()), "cohere", "falcon", "nanochat", "opt"])
+@pytest.mark.parametrize("model_type", [*pico.WHOLE, "cohere", "nanochat", "opt"])
 def test_lens_gives_the_logits_of_a_residual_stream_along_the_direction(
     model_type: str, tmp_path: Path
 ) -> None:
