@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from builder import __version__
 from builder.config import Settings, public_name
-from builder.errors import StoreError
+from builder.errors import CheckpointError, ConfigError, StoreError
 from builder.execute import read_json, write_json
 from builder.records import DirectionSet, ModelRef
 from builder.run_folder import Run, digest_of
@@ -37,14 +37,7 @@ def model_stamps(run: Run, *, keep: bool = False) -> dict[str, list[list[str]]]:
     optimizer states) do not count. A file is read again only when its size or time of change is not
     what it was when its digest was kept, for which the run folder has to be claimed.
     """
-    from builder.weights.adapter import base_of
-    from builder.weights.source import locate
-
-    model = run.settings.model
-    tuned = Path(model.tuned).expanduser()
-    base = base_of(model, locate(model.tuned)) if tuned.is_dir() else None
-    named = Path(model.base).expanduser() if model.base else None
-    files = {"tuned": _files(tuned), "base": _files(base.folder if base else named)}
+    files = _read_files(run.settings)
     sizes = {file: file.stat() for listed in files.values() for file in listed}
     place = run.folder / "stages" / "models.json"
     known = _known(place)
@@ -72,8 +65,38 @@ def model_stamps(run: Run, *, keep: bool = False) -> dict[str, list[list[str]]]:
     }
 
 
-def _files(folder: Path | None) -> list[Path]:
-    if folder is None or not folder.is_dir():
+def _read_files(settings: Settings) -> dict[str, list[Path]]:
+    """Files of the local folders that the two models are read from; the hub is not asked.
+
+    ``tuned``: of that folder; ``base``: of the base and of what adapters go on, and the card that
+    names the base where nothing else does.
+    """
+    from builder.weights.pair import Finder
+
+    model = settings.model
+    tuned = Path(model.tuned).expanduser()
+    given = [Path(name).expanduser() for name in (model.base, model.adapter_base) if name]
+    cards: list[Path] = []
+    if settings.directions.method != "raw":
+        finder = Finder(model, ask_hub=False)
+        try:
+            side = finder.tuned()
+            base = finder.base(side)
+        except (CheckpointError, ConfigError):  # on the hub and not here yet, or to be refused
+            pass
+        else:
+            given = [place.folder for place in (*base.places, *side.places) if not place.revision]
+        if not model.base and not (tuned / "adapter_config.json").is_file():
+            cards = [card for card in [tuned / "README.md"] if card.is_file()]
+    bases = dict.fromkeys(folder for folder in given if folder != tuned)
+    return {
+        "tuned": _files(tuned),
+        "base": [*(file for folder in bases for file in _files(folder)), *cards],
+    }
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
         return []
     return [f for f in sorted(folder.iterdir()) if _READ.search(f.name) and f.is_file()]
 
@@ -143,7 +166,7 @@ def _model_fact(model: ModelRef | None) -> dict[str, str | None] | None:
 def public_settings(settings: Settings) -> dict[str, Any]:
     """The settings as the database and the site show them: all that decides a result."""
     values = settings.model_dump(mode="json", exclude={"runs": True, "site": {"out"}})
-    for key in ("base", "tuned"):
+    for key in ("base", "tuned", "adapter_base"):
         values["model"][key] = public_name(values["model"][key]) if values["model"][key] else ""
     for source in values["corpus"]["sources"]:
         for key in ("path", "dataset"):

@@ -178,20 +178,18 @@ def test_an_adapter_names_its_base_from_its_own_place(tmp_path: Path) -> None:
         tmp_path / "lora" / "adapter_model.safetensors",
     )
     from builder.config import ModelSettings
-    from builder.weights.adapter import Adapter, adapter_base
-    from builder.weights.source import locate
+    from builder.weights.pair import Finder
 
-    adapter = Adapter.at(locate(str(tmp_path / "lora")))
-    named = adapter_base(ModelSettings(tuned=str(tmp_path / "lora")), adapter)
-    assert named.folder == (tmp_path / "base").resolve()
-    given = ModelSettings(tuned="x", base=str(tmp_path / "lora"))
-    assert adapter_base(given, adapter).folder == tmp_path / "lora"
-    adapter.base = ""
-    with pytest.raises(ConfigError, match=r"set model\.base"):
-        adapter_base(ModelSettings(tuned="x"), adapter)
-    adapter.base = "../gone"
-    with pytest.raises(CheckpointError):
-        adapter_base(ModelSettings(tuned="x"), adapter)
+    lora = str(tmp_path / "lora")
+    assert Finder(ModelSettings(tuned=lora)).tuned().whole.folder == (tmp_path / "base").resolve()
+    (tmp_path / "other").mkdir()
+    given = ModelSettings(tuned=lora, base=str(tmp_path / "other"))
+    assert Finder(given).tuned().whole.folder == tmp_path / "other"
+    for base, error in (("", ConfigError), ("../gone", CheckpointError)):
+        config["base_model_name_or_path"] = base
+        (tmp_path / "lora" / "adapter_config.json").write_text(json.dumps(config))
+        with pytest.raises(error):
+            Finder(ModelSettings(tuned=lora)).tuned()
 
 
 # --- a refused request can be corrected ---

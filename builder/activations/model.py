@@ -7,6 +7,7 @@ model. Remote code is never run.
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,12 +19,15 @@ from torch import nn
 
 from builder.config import ModelSettings, ScanSettings
 from builder.errors import CheckpointError, ConfigError
-from builder.weights.adapter import base_of
+from builder.weights.adapter import Adapter
 from builder.weights.checkpoint import Checkpoint, has_tokenizer
 from builder.weights.layout import decoder_layers
+from builder.weights.pair import Finder, Side
 from builder.weights.reasons import reason
-from builder.weights.source import Place, locate
+from builder.weights.source import Place
 
+#: The module of one expert, from its layer on.
+_EXPERT = re.compile(r"(.*?\.\d+\.)(?:.+\.)?experts\.\d+\..+")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -50,11 +54,10 @@ def check_model(model: ModelSettings, settings: ScanSettings) -> None:
     _device(settings.device)
     if not Path(model.tuned).expanduser().exists():
         return
-    tuned = locate(model.tuned, model.tuned_revision)
-    base = base_of(model, tuned)
-    Checkpoint.at(base or tuned)
+    tuned = Finder(model).tuned()
+    Checkpoint.at(tuned.whole)
     with _clear(model.tuned):
-        _tokenizer(tuned, base)
+        _tokenizer(tuned)
 
 
 def load_model(model: ModelSettings, settings: ScanSettings) -> ScannedModel:
@@ -65,14 +68,14 @@ def load_model(model: ModelSettings, settings: ScanSettings) -> ScannedModel:
     """
     device = _device(settings.device)
     dtype = _dtype(settings.dtype, device)
-    tuned = locate(model.tuned, model.tuned_revision)
-    base = base_of(model, tuned)
+    tuned = Finder(model).tuned()
     with _clear(model.tuned):
-        if base is None:
-            backbone = _loaded("AutoModel", tuned, dtype)
+        if tuned.adapter is None:
+            backbone = _loaded("AutoModel", tuned.whole, dtype)
         else:
-            backbone = _merged(_loaded("AutoModelForCausalLM", base, dtype), tuned)
-        tokenizer = _tokenizer(tuned, base)
+            whole = _loaded("AutoModelForCausalLM", tuned.whole, dtype)
+            backbone = _merged(whole, tuned.adapter)
+        tokenizer = _tokenizer(tuned)
     for name, parameter in backbone.named_parameters():
         bad = int((~torch.isfinite(parameter)).sum())
         if bad:
@@ -134,21 +137,50 @@ def _loaded(loader: str, place: Place, dtype: torch.dtype) -> Any:
     return model
 
 
-def _merged(base: Any, adapter: Place) -> Any:
-    """The backbone of a model with an adapter merged into it."""
+def _merged(whole: Any, adapter: Adapter) -> Any:
+    """The backbone of a model with an adapter merged into it; raises ValueError if not all of it.
+
+    PEFT leaves out factors of modules that it does not find, or is not told of, without an error.
+    """
     import peft
 
     with without_peft_warning():
-        adapted = peft.PeftModel.from_pretrained(base, str(adapter.folder), local_files_only=True)
+        adapted = peft.PeftModel.from_pretrained(whole, str(adapter.folder), local_files_only=True)
+        reached = {
+            name.removeprefix("base_model.model.")
+            for name, module in adapted.named_modules()
+            if hasattr(module, "lora_A")
+        }
+        lost = [name for name in adapter.modules if not _is_reached(name, reached)]
+        if lost:
+            raise ValueError(
+                f"PEFT does not apply its factors of {lost[0]} ({len(lost)} such modules): the "
+                "model has no such module, or adapter_config.json does not target it; merge the "
+                "adapter into its base and give the merged model"
+            )
         merged: Any = adapted.merge_and_unload()
     return merged.base_model
 
 
+def _is_reached(module: str, reached: set[str]) -> bool:
+    """Whether a module is among those that PEFT changes, by their paths.
+
+    Where transformers holds all experts of a layer in one module, PEFT changes that one.
+    """
+    if module in reached or not (expert := _EXPERT.fullmatch(module)):
+        return module in reached
+    return any(n.startswith(expert[1]) and n.endswith(".experts") for n in reached)
+
+
 @contextlib.contextmanager
 def without_peft_warning() -> Iterator[None]:
-    """PEFT still asks transformers for a property under its old name."""
+    """PEFT still asks transformers for a property under its old name, and fears for tied heads.
+
+    The head is not scanned; what an adapter does to the embedding that it is tied to, is.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        warnings.filterwarnings("ignore", r"Model \w+ `tie_word_embeddings=True`", UserWarning)
         yield
 
 
@@ -166,13 +198,14 @@ def _complete(found: Mapping[str, Any], within: str = "") -> None:
         raise ValueError(f"{name} is {stored} in its files and {wanted} by its config.json")
 
 
-def _tokenizer(tuned: Place, base: Place | None) -> Any:
+def _tokenizer(tuned: Side) -> Any:
     """The tokenizer of the tuned model; that of its base where an adapter has none of its own."""
     import transformers
 
-    place = tuned if base is None or has_tokenizer(tuned.folder) else base
+    folders = [place.folder for place in tuned.places]
+    folder = next((folder for folder in folders if has_tokenizer(folder)), tuned.whole.folder)
     return transformers.AutoTokenizer.from_pretrained(
-        place.folder, trust_remote_code=False, local_files_only=True
+        folder, trust_remote_code=False, local_files_only=True
     )
 
 

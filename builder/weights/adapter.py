@@ -3,39 +3,49 @@
 The weight difference of a module is ``scale * lora_B @ lora_A`` with scale alpha / r, or
 alpha / sqrt(r) for rank-stabilized LoRA; it is never formed. Whatever an adapter does besides
 (DoRA, retrained modules, biases, initializations that change the base) is refused by name, since
-leaving it out would show another model than the one that was trained.
+leaving it out would show another model than the one that was trained. Two things are left out, as
+they change nothing that is written to the residual stream of the decoder: heads of a classifier or
+reward model, and factors of the input embedding.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
-from builder.config import ModelSettings
-from builder.errors import CheckpointError, ConfigError
+from builder.errors import CheckpointError, shown
 from builder.records import ModelRef
 from builder.weights.checkpoint import finite
-from builder.weights.source import Place, locate
+from builder.weights.source import Place
 from builder.weights.tensors import TensorFiles
 
 _Number = TypeVar("_Number", int, float)
 
 _CONFIG = "adapter_config.json"
-_FACTOR = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.[^.]+)?\.weight")
-#: Pattern keys that can be matched in bounded time: no groups, few repetitions.
-_SAFE_KEY = re.compile(r"[\w.\-^$|\\\[\]*+]{1,200}")
+_CONFIG_LIMIT = 2**24
+_OUTER = r"(?:base_model\.model\.)?"
+_FACTOR = re.compile(_OUTER + r"(.+)\.lora_([AB])(?:\.[^.]+)?\.weight")
+_EMBEDDING = re.compile(_OUTER + r"(.+)\.lora_embedding_[AB](?:\.[^.]+)?")
+#: What PEFT saves of a targeted embedding or unembedding besides: the base's own weight.
+_COPY = re.compile(_OUTER + r"(.+)\.base_layer\.weight")
+#: Heads that a classifier or reward model has in the place of the unembedding.
+_OTHER_HEADS = frozenset({"score", "classifier", "qa_outputs", "v_head"})
+_HEAD = re.compile(_OUTER + r"(?:.+\.)?(\w+)\.(?:weight|bias)")
+#: Pattern keys that can be matched in bounded time: groups are not repeated, and little else is.
+_SAFE_KEY = re.compile(r"[\w.\-^$|\\\[\]*+()]{1,200}")
+_UNSAFE_KEY = re.compile(r"\)[*+]|\\\d")
 #: Settings that change what the factors mean, and what they are called.
 _REFUSED = {
     "use_dora": "DoRA",
     "use_qalora": "QA-LoRA",
     "use_bdlora": "block-diagonal LoRA",
-    "modules_to_save": "retrained modules (modules_to_save)",
     "trainable_token_indices": "retrained tokens (trainable_token_indices)",
     "target_parameters": "LoRA on bare parameters (target_parameters)",
     "layer_replication": "replicated layers",
@@ -58,12 +68,13 @@ class _Config(BaseModel):
 
     peft_type: str
     r: int = Field(8, ge=1, le=1_000_000)
-    lora_alpha: float = Field(8, allow_inf_nan=False)
-    use_rslora: bool = False
+    lora_alpha: float = Field(8, ge=-1e6, le=1e6)
+    use_rslora: StrictBool = False
     bias: str = "none"
     rank_pattern: dict[str, int] | None = None
-    alpha_pattern: dict[str, float] | None = None
-    init_lora_weights: bool | str = True
+    alpha_pattern: dict[str, Annotated[float, Field(ge=-1e6, le=1e6)]] | None = None
+    modules_to_save: list[str] | None = None
+    init_lora_weights: StrictBool | str = True
     base_model_name_or_path: str | None = None
     revision: str | None = None
 
@@ -94,13 +105,14 @@ class Adapter:
     """A LoRA adapter: the modules it targets and the factors of each."""
 
     def __init__(self, place: Place, config: _Config, tensors: TensorFiles) -> None:
+        self.place = place
         self.folder = place.folder
         self.ref = ModelRef(place.name, place.revision, kind="adapter")
         self.base = config.base_model_name_or_path or ""
         self.base_revision = config.revision
         self.tensors = tensors
         self._config = config
-        self._names = _pairs(self.ref, tensors)
+        self._names, self._copies, self._embeddings = _sorted(self.ref, tensors)
 
     @classmethod
     def at(cls, place: Place) -> Adapter:
@@ -118,14 +130,35 @@ class Adapter:
         return tuple(self._names)
 
     @property
+    def copies(self) -> dict[str, str]:
+        """Modules whose base weight the adapter holds as well, to the name of its tensor."""
+        return dict(self._copies)
+
+    @property
+    def targets(self) -> str:
+        """Names of the modules it changes, without their places."""
+        modules = (*self._names, *self._embeddings)
+        return ", ".join(sorted({module.rpartition(".")[2] for module in modules})) or "nothing"
+
+    @property
     def facts(self) -> dict[str, str]:
         """What a reader should know about it."""
         rule = "alpha / sqrt(r)" if self._config.use_rslora else "alpha / r"
-        return {
+        facts = {
             "adapter": f"LoRA, r = {self._config.r}, alpha = {self._config.lora_alpha:g}, "
             f"scale {rule}",
-            "adapter_targets": ", ".join(sorted({m.rpartition(".")[2] for m in self._names})),
+            "adapter_targets": self.targets,
         }
+        if self._config.modules_to_save:
+            facts["adapter_left_out"] = ", ".join(sorted(self._config.modules_to_save))
+        return facts
+
+    def stored_bytes(self, module: str) -> int:
+        """Bytes that the factors of one module are stored in, by headers."""
+        return sum(
+            math.prod(self.tensors.shape(name)) * self.tensors.item_size(name)
+            for name in self._names[module]
+        )
 
     def factors(self, module: str) -> Factors:
         """The factors of one module; raises CheckpointError where they do not fit each other."""
@@ -144,6 +177,12 @@ class Adapter:
         scale = alpha / (rank**0.5 if self._config.use_rslora else rank)
         finite(lora_a, f"{self.ref}: {name_a}")
         finite(lora_b, f"{self.ref}: {name_b}")
+        largest = abs(scale) * float(lora_a.double().norm()) * float(lora_b.double().norm())
+        if largest > torch.finfo(torch.float32).max:
+            raise CheckpointError(
+                f"{self.ref}: {module}: the product of its factors is too large for a weight "
+                f"({largest:.1e}); the adapter is damaged or training diverged"
+            )
         return Factors(lora_a, lora_b, scale)
 
 
@@ -153,29 +192,11 @@ def is_adapter(folder: Path) -> bool:
     return (folder / _CONFIG).is_file() and not whole
 
 
-def adapter_base(model: ModelSettings, adapter: Adapter) -> Place:
-    """The base that an adapter goes on: the one that is set, else the one it names.
-
-    A relative folder that it names is meant from its own place. Raises ConfigError without either.
-    """
-    if model.base:
-        return locate(model.base, model.base_revision)
-    if not adapter.base:
-        raise ConfigError(f"{model.tuned}: is an adapter that names no base; set model.base")
-    beside = adapter.folder / adapter.base
-    if adapter.base.startswith(".") and beside.is_dir():
-        return locate(str(beside.resolve()))
-    return locate(adapter.base, adapter.base_revision)
-
-
-def base_of(model: ModelSettings, tuned: Place) -> Place | None:
-    """Where the base is that ``tuned`` goes on; None if it is a whole model and no adapter."""
-    return adapter_base(model, Adapter.at(tuned)) if is_adapter(tuned.folder) else None
-
-
 def _read_config(place: Place) -> _Config:
     path = place.folder / _CONFIG
     try:
+        if path.stat().st_size > _CONFIG_LIMIT:
+            raise CheckpointError(f"{place.name}: {_CONFIG} is too large for a configuration")
         return _Config.model_validate_json(path.read_bytes())
     except OSError as error:
         raise CheckpointError(f"{place.name}: {_CONFIG} cannot be read: {error}") from error
@@ -188,15 +209,20 @@ def _read_config(place: Place) -> _Config:
 def _refuse(name: str, config: _Config) -> None:
     if config.peft_type.upper() != "LORA":
         raise CheckpointError(
-            f"{name}: is a {config.peft_type} adapter; only LORA can be read. Merge it into its "
-            "base and give the merged model"
+            f"{name}: is a {shown(config.peft_type)} adapter; only LORA can be read. Merge it into "
+            "its base and give the merged model"
         )
     extra: dict[str, Any] = config.model_extra or {}
     present = [title for key, title in _REFUSED.items() if extra.get(key)]
+    saved = sorted(name for name in config.modules_to_save or () if name not in _OTHER_HEADS)
+    if saved:
+        present.append(f"retrained modules (modules_to_save: {shown(', '.join(saved))})")
     if config.bias != "none":
-        present.append(f"trained biases (bias = {config.bias!r})")
+        present.append(f"trained biases (bias = {shown(config.bias)!r})")
     if config.init_lora_weights not in _INITS:
-        present.append(f"an initialization that changes the base ({config.init_lora_weights})")
+        present.append(
+            f"an initialization that changes the base ({shown(str(config.init_lora_weights))})"
+        )
     if present:
         raise CheckpointError(
             f"{name}: the adapter uses {', '.join(present)}, which its factors alone do not show. "
@@ -204,25 +230,39 @@ def _refuse(name: str, config: _Config) -> None:
         )
 
 
-def _pairs(ref: ModelRef, tensors: TensorFiles) -> dict[str, tuple[str, str]]:
-    """Module path to the names of its lora_A and lora_B; whatever else is there is refused."""
+def _sorted(
+    ref: ModelRef, tensors: TensorFiles
+) -> tuple[dict[str, tuple[str, str]], dict[str, str], set[str]]:
+    """Modules to the names of lora_A and lora_B, of copies of base weights; embedding modules.
+
+    Raises CheckpointError for whatever else is there.
+    """
     sides: dict[str, dict[str, str]] = {}
+    copies: dict[str, str] = {}
+    embeddings: set[str] = set()
     others: list[str] = []
     for name in tensors:
-        hit = _FACTOR.fullmatch(name)
-        if hit:
-            sides.setdefault(hit[1], {})[hit[2]] = name
-        elif ".lora_embedding_" not in name:  # changes the input embedding only
+        if hit := _FACTOR.fullmatch(name):
+            other = sides.setdefault(hit[1], {}).setdefault(hit[2], name)
+            if other != name:
+                raise CheckpointError(
+                    f"{ref}: holds both {other!r} and {name!r}; one adapter was looked for"
+                )
+        elif hit := _EMBEDDING.fullmatch(name):
+            embeddings.add(hit[1])
+        elif hit := _COPY.fullmatch(name):
+            copies[hit[1]] = name
+        elif not ((hit := _HEAD.fullmatch(name)) and hit[1] in _OTHER_HEADS):
             others.append(name)
     if others:
         raise CheckpointError(
-            f"{ref}: holds {others[0]!r}, which is no LoRA factor ({len(others)} such tensors); "
-            "merge the adapter into its base and give the merged model"
+            f"{ref}: holds {shown(others[0])!r}, which is no LoRA factor ({len(others)} such "
+            "tensors); merge the adapter into its base and give the merged model"
         )
     for module, names in sides.items():
         if set(names) != {"A", "B"}:
             raise CheckpointError(f"{ref}: {module} has lora_{'/'.join(names)} only")
-    return {module: (names["A"], names["B"]) for module, names in sides.items()}
+    return {m: (names["A"], names["B"]) for m, names in sides.items()}, copies, embeddings
 
 
 def _by_pattern(
@@ -231,9 +271,11 @@ def _by_pattern(
     """The value of the first pattern key that matches the end of a module path, as PEFT does."""
     for key, value in (pattern or {}).items():
         if not _is_safe(key):
-            raise CheckpointError(f"{ref}: {_CONFIG}: {key!r} is no pattern of a module name")
+            raise CheckpointError(
+                f"{ref}: {_CONFIG}: {shown(key)!r} is no pattern of a module name that can be used"
+            )
         try:
-            hit = re.fullmatch(rf"(?:.*\.)?(?:{key})", module)
+            hit = re.match(rf"(.*\.)?({key})$", module)
         except re.error as error:
             raise CheckpointError(f"{ref}: {_CONFIG}: bad pattern {key!r}: {error}") from error
         if hit:
@@ -242,4 +284,5 @@ def _by_pattern(
 
 
 def _is_safe(key: str) -> bool:
-    return bool(_SAFE_KEY.fullmatch(key)) and len(re.findall(r"[*+]", key)) <= 2
+    plain = _SAFE_KEY.fullmatch(key) and not _UNSAFE_KEY.search(key)
+    return bool(plain) and len(re.findall(r"[*+]", key)) <= 2

@@ -13,7 +13,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig
 
-from builder.errors import CheckpointError
+from builder.errors import CheckpointError, shown
 from builder.records import ModelRef
 from builder.weights.reasons import reason
 from builder.weights.source import Place, locate
@@ -21,6 +21,7 @@ from builder.weights.tensors import TensorFiles
 
 #: A configuration that asks for more decoder layers is damaged or hostile.
 MAX_LAYERS = 10_000
+_CONFIG_LIMIT = 2**24
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -129,6 +130,8 @@ def _read_config(place: Place) -> Any:
             f"{place.name}: holds a whole model and an adapter (adapter_config.json); move the "
             "adapter to a folder of its own, or take it away if it is merged already"
         )
+    if (place.folder / "config.json").stat().st_size > _CONFIG_LIMIT:
+        raise CheckpointError(f"{place.name}: config.json is too large for a configuration")
     try:
         config = AutoConfig.from_pretrained(str(place.folder), trust_remote_code=False)
     except (
@@ -145,6 +148,19 @@ def _read_config(place: Place) -> Any:
             f"{place.name}: config.json is not of an architecture that the installed transformers "
             f"knows ({reason(error)}); code from a model's repository is never run"
         ) from error
+    named = getattr(config, "architectures", None) or []
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise CheckpointError(
+            f"{place.name}: config.json gives architectures = {shown(repr(named))}; a list of "
+            "names was looked for"
+        )
+    for key in ("_attn_implementation", "_experts_implementation"):
+        named = getattr(config, key, None)
+        if isinstance(named, str) and "/" in named:  # transformers would fetch and run it
+            raise CheckpointError(
+                f"{place.name}: config.json asks for code from the hub ({key} = {shown(named)!r}), "
+                "which is never run; remove that entry"
+            )
     if getattr(config, "quantization_config", None):
         raise CheckpointError(
             f"{place.name}: is a quantized checkpoint; give the one it was made from"

@@ -144,19 +144,49 @@ def test_adapter_for_deeper_base_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        ("model.layers.7.self_attn.q_proj", "q_proj, but the base has 2 layers"),
+        ("model.layers.0.mlp.experts.3.down_proj", "down_proj, but the base has no such matrix"),
+        ("model.layers.0.block_sparse_moe.experts.3.w2", "w2, but the base has no such matrix"),
+        ("model.layers.0.cross_attn.o_proj", "o_proj, but the base has no such matrix"),
+    ],
+)
+def test_what_the_base_does_not_have_is_never_left_out_in_silence(
+    module: str, message: str, tmp_path: Path
+) -> None:
+    pico.save("llama", tmp_path / "base")
+    factors = _all_factors() | {module: pico.factors(pico.D_MODEL, 3, 0)}
+    folder = pico.adapter(tmp_path / "adapter", factors)
+    with pytest.raises(CheckpointError, match=message):
+        pico.directions(tmp_path / "base", folder)
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"use_dora": True}, "DoRA"),
-        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"modules_to_save": ["lm_head"]}, r"modules_to_save: lm_head"),
+        ({"modules_to_save": ["score", "embed_tokens"]}, r"modules_to_save: embed_tokens\)"),
         ({"trainable_token_indices": [3]}, "trainable_token_indices"),
         ({"target_parameters": ["experts.down_proj"]}, "target_parameters"),
         ({"bias": "all"}, "trained biases"),
         ({"lora_bias": True}, "lora_bias"),
         ({"init_lora_weights": "pissa"}, r"changes the base \(pissa\)"),
+        ({"init_lora_weights": "pissa_niter_16"}, r"changes the base \(pissa_niter_16\)"),
+        ({"init_lora_weights": "olora"}, r"changes the base \(olora\)"),
+        ({"init_lora_weights": "corda"}, r"changes the base \(corda\)"),
+        ({"init_lora_weights": "loftq"}, r"changes the base \(loftq\)"),
+        ({"init_lora_weights": "lora_ga"}, r"changes the base \(lora_ga\)"),
+        ({"init_lora_weights": "mica"}, r"changes the base \(mica\)"),
         ({"peft_type": "IA3"}, "is a IA3 adapter; only LORA"),
         ({"peft_type": "LOHA"}, "is a LOHA adapter; only LORA"),
         ({"r": 0}, "adapter_config.json: r: "),
         ({"r": 5}, "but adapter_config.json gives r = 5"),
+        ({"r": 10**9}, "adapter_config.json: r: "),
+        ({"lora_alpha": 1e300}, "adapter_config.json: lora_alpha: "),
+        ({"use_rslora": "no"}, "adapter_config.json: use_rslora: "),
+        ({"rank_pattern": {r"(mlp)\1": 3}}, "is no pattern of a module name"),
         ({"rank_pattern": {"(a+)+$": 3}}, "is no pattern of a module name"),
         ({"alpha_pattern": {"[": 3}}, "bad pattern"),
     ],
@@ -230,17 +260,17 @@ def test_adapter_that_names_its_base_needs_no_base(tmp_path: Path) -> None:
     )
     assert pico.directions(None, named).base is not None
     unnamed = pico.adapter(tmp_path / "unnamed", _all_factors())
-    with pytest.raises(ConfigError, match=r"names no base; set model\.base"):
+    with pytest.raises(
+        ConfigError, match=r"names no base, and .* no README\.md .* set model\.base"
+    ):
         pico.directions(None, unnamed)
 
 
-def test_adapter_has_no_raw_directions_and_is_no_base(tmp_path: Path) -> None:
-    base, tuned = pico.pair(tmp_path)
+def test_adapter_has_no_raw_directions(tmp_path: Path) -> None:
+    pico.save("llama", tmp_path / "base")
     folder = pico.adapter(tmp_path / "adapter", _all_factors())
     with pytest.raises(ConfigError, match="needs a full checkpoint"):
-        pico.directions(base, folder, method="raw")
-    with pytest.raises(ConfigError, match=r"model\.base needs a full checkpoint"):
-        pico.directions(folder, tuned)
+        pico.directions(tmp_path / "base", folder, method="raw")
 
 
 def test_adapter_of_the_unembedding_changes_the_lens(tmp_path: Path) -> None:
