@@ -26,6 +26,7 @@ _ABOUT = "An atlas of what a fine-tune wrote into the weights of a language mode
 _EPILOG = """\
 examples:
   weightatlas demo                               three small models, from weights to a site
+  weightatlas directions --tuned my-model --base its-base --plan
   weightatlas build recipes/qwen2.5-7b-instruct.toml
   weightatlas build my.toml --set scan.top=10 --set 'corpus.max_documents=5000'
   weightatlas label runs/mine --set label.labeler=openai --set label.model=my-model
@@ -71,21 +72,34 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
+    sub = add("directions", _directions, "take the directions from the weights")
+    sub.add_argument(
+        "place", type=Path, nargs="?", metavar="RECIPE", help="a recipe, a run folder, or --tuned"
+    )
+    _add_set(sub)
+    for option, about in (
+        ("--tuned", "the fine-tuned model: a folder, a hub id, or a LoRA adapter of either"),
+        ("--base", "the model it started from, where neither adapter nor model card names it"),
+    ):
+        sub.add_argument(option, metavar="MODEL", help=about)
+    sub.add_argument("--raw", action="store_true", help="of the tuned weights alone, without base")
+    sub.add_argument(
+        "--matrices", choices=("writers", "all"), help="all: spectra of every projection matrix"
+    )
+    sub.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: runs/NAME)")
+    sub.add_argument(
+        "--plan", action="store_true", help="only say what would be read, and how much memory"
+    )
+    sub.add_argument("--json", action="store_true", help="machine-readable")
+
     for name, command, about in (
         ("build", _build, "every stage in order, from weights to site"),
-        ("directions", _directions, "take the directions from the weights"),
         ("scan", _scan, "find the texts that excite each direction most and least"),
         ("label", _label, "name both poles of every direction"),
     ):
         sub = add(name, command, about)
         sub.add_argument("place", type=Path, metavar="RECIPE", help="a recipe or a run folder")
-        sub.add_argument(
-            "--set",
-            action="append",
-            default=[],
-            metavar="KEY=VALUE",
-            help="change a setting, such as scan.top=10; may be repeated",
-        )
+        _add_set(sub)
 
     sub = add("render", _render, "render the site of exactly these run folders")
     sub.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
@@ -116,6 +130,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_set(sub: Any) -> None:
+    sub.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a setting, such as scan.top=10; may be repeated",
+    )
+
+
 def _run(options: argparse.Namespace) -> Run:
     from builder.run_folder import read_run
 
@@ -137,14 +161,64 @@ def _build(options: argparse.Namespace) -> int:
 def _directions(options: argparse.Namespace) -> int:
     from builder import pipeline
 
-    run = _run(options)
+    run = _direction_run(options)
     pipeline.preflight(run, until="directions")
+    if options.plan:
+        _print_plan(pipeline.plan(run), as_json=options.json)
+        return 0
     found = pipeline.make_directions(run)
-    for spectrum in found.spectra:
-        top = ", ".join(f"{sigma:.3g}" for sigma in spectrum.sigmas[:5])
-        print(f"{spectrum.hookpoint.key}  |dW| {spectrum.frobenius:.3g}  sigma {top}")
+    spectra = [pipeline.spectrum_facts(spectrum) for spectrum in found.spectra]
+    if options.json:
+        facts = {"directions": len(found.directions), "facts": found.facts, "spectra": spectra}
+        print(json.dumps(facts, indent=1))
+        return 0
+    width = max(len(spectrum["key"]) for spectrum in spectra)
+    print(f"{'':{width}}  {'|dW|':>9}  {'rank':>6}  {'noise':>6}  sigma")
+    for spectrum in spectra:
+        top = ", ".join(f"{sigma:.3g}" for sigma in spectrum["sigmas"][:5])
+        print(
+            f"{spectrum['key']:{width}}  {spectrum['frobenius']:9.3g}  "
+            f"{spectrum['stable_rank']:6.1f}  {spectrum['above_noise']:6.1f}  {top}"
+        )
+    print("rank: stable rank; noise: first sigma over what the same entries shuffled would give")
     print(f"{len(found.directions)} directions in {run.directions_path}")
     return 0
+
+
+def _direction_run(options: argparse.Namespace) -> Run:
+    """The run of a recipe with the flags on top, or that of the flags alone."""
+    from builder.config import apply_override, parse_settings, run_name
+    from builder.run_folder import Run, checked_run, read_run
+
+    quoted = {"model.tuned": options.tuned, "model.base": options.base}
+    flags = [f"{key}={json.dumps(value)}" for key, value in quoted.items() if value is not None]
+    flags += ['directions.method="raw"'] if options.raw else []
+    flags += [f'directions.matrices="{options.matrices}"'] if options.matrices else []
+    if options.place is not None:
+        if options.out is not None:
+            raise ConfigError("--out: a recipe or run folder says itself where its run is")
+        return read_run(options.place, (*flags, *options.set))
+    if options.tuned is None:
+        raise ConfigError("directions: give a recipe, a run folder, or --tuned MODEL")
+    table: dict[str, Any] = {"name": run_name(options.out.name if options.out else options.tuned)}
+    if options.out is not None:
+        table["runs"] = str(options.out.parent)
+    for override in (*flags, *options.set):
+        apply_override(table, override)
+    settings = parse_settings(table, where="directions")
+    return checked_run(Run(options.out or Path(settings.runs) / settings.name, settings))
+
+
+def _print_plan(plan: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(plan, indent=1))
+        return
+    width = max(len(item["key"]) for item in plan["matrices"])
+    for item in plan["matrices"]:
+        shape = " x ".join(f"{side:,}" for side in item["shape"])
+        print(f"{item['key']:{width}}  {shape:>17}  {item['bytes']:>15,} bytes  {item['module']}")
+    print(f"{len(plan['matrices'])} matrices, {plan['bytes']:,} bytes to read")
+    print(f"about {plan['peak_memory_mb']:,} MB of memory at the peak")
 
 
 def _scan(options: argparse.Namespace) -> int:

@@ -47,14 +47,19 @@ class Section(BaseModel):
 class ModelSettings(Section):
     """Which models: ``base`` and ``tuned`` are local folders or hub ids.
 
-    ``tuned`` may be a PEFT LoRA adapter folder. Relative paths are meant from the recipe's folder.
+    Each may be a PEFT LoRA adapter. Relative paths are meant from the recipe's folder.
     """
 
+    #: Where it is empty, the base is the one that the adapter or the model's card names.
     base: str = ""
     tuned: str
+    #: The whole model that adapters go on: needed where they name another, or none, and ``base`` is
+    #: a tune to compare with. Otherwise a ``base`` that is a whole model is what ``tuned`` goes on.
+    adapter_base: str = ""
     #: Branch, tag or commit on the hub; resolved to a commit and recorded.
     base_revision: str | None = None
     tuned_revision: str | None = None
+    adapter_base_revision: str | None = None
     #: How the site calls the pair; the tuned model's name when empty.
     title: str = ""
 
@@ -71,6 +76,10 @@ class DirectionSettings(Section):
     random_controls: CountOrNone = 2
     base_controls: CountOrNone = 1
     shuffled_controls: CountOrNone = 1
+    #: ``all``: full spectra of all matrices, those that read the residual stream as well.
+    matrices: Literal["writers", "all"] = "writers"
+    #: ``auto``: CUDA, else the CPU.
+    device: str = "auto"
     #: Promoted and suppressed tokens kept of each direction.
     logit_lens_tokens: CountOrNone = 12
     seed: Seed = 0
@@ -109,7 +118,8 @@ class Source(Section):
 class CorpusSettings(Section):
     """Which documents are scanned."""
 
-    sources: tuple[Source, ...] = Field(min_length=1)
+    #: Needed from the scan on; directions alone read no text.
+    sources: tuple[Source, ...] = ()
     #: Stop after this many documents in all.
     max_documents: Count | None = None
     #: A source with a larger share of unreadable rows is refused.
@@ -188,7 +198,7 @@ class Settings(Section):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
     model: ModelSettings
     directions: DirectionSettings = DirectionSettings()
-    corpus: CorpusSettings
+    corpus: CorpusSettings = CorpusSettings()
     scan: ScanSettings = ScanSettings()
     label: LabelSettings = LabelSettings()
     site: SiteSettings = SiteSettings()
@@ -240,6 +250,12 @@ def parse_settings(table: Mapping[str, Any], *, where: str = "settings") -> Sett
 def dump_settings(settings: Settings) -> str:
     """The settings as TOML, every default written out, that :func:`load_settings` reads back."""
     return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
+
+
+def run_name(model: str) -> str:
+    """A name for the run of a model: its public name, as far as the name of a run may go."""
+    plain = re.sub(r"[^a-z0-9._-]+", "-", public_name(model).rpartition("/")[2].lower())
+    return plain.strip("-._")[:64] or "run"
 
 
 def public_name(name: str) -> str:
@@ -317,6 +333,7 @@ def _impossible_paths(settings: Settings) -> Iterator[str]:
     places = {
         "model.base": settings.model.base,
         "model.tuned": settings.model.tuned,
+        "model.adapter_base": settings.model.adapter_base,
         **{f"corpus.sources.{n}.path": s.path for n, s in enumerate(settings.corpus.sources)},
         "site.out": settings.site.out,
         "runs": settings.runs,
@@ -370,7 +387,7 @@ def _resolve_paths(table: dict[str, Any], folder: Path) -> None:
 
     model = table.get("model")
     if isinstance(model, dict):
-        for key in ("base", "tuned"):
+        for key in ("base", "tuned", "adapter_base"):
             if key in model:
                 model[key] = resolved(model[key])
     corpus = table.get("corpus")

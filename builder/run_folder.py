@@ -24,7 +24,15 @@ from builder.errors import ConfigError, StoreError, shown
 from builder.execute import read_json, run_lock, write_atomically, write_json
 
 #: Settings that change no result beyond rounding, or only what is made anew at every call.
-_FREE = ("model.title", "scan.batch_tokens", "scan.device", "label.", "site.", "runs")
+_FREE = (
+    "model.title",
+    "directions.device",
+    "scan.batch_tokens",
+    "scan.device",
+    "label.",
+    "site.",
+    "runs",
+)
 #: What a folder that already holds this file was made with, and cannot be changed in it.
 _FIXED_BY = (
     ("directions.safetensors", ("name", "model.", "directions.")),
@@ -61,9 +69,9 @@ def read_run(place: Path, overrides: tuple[str, ...] = ()) -> Run:
     Raises ConfigError when the run folder was made with other settings.
     """
     if _is_folder(place):
-        return _checked(existing_run(place, overrides))
+        return checked_run(existing_run(place, overrides))
     settings = load_settings(place, overrides)
-    return _checked(Run(Path(settings.runs) / settings.name, settings))
+    return checked_run(Run(Path(settings.runs) / settings.name, settings))
 
 
 def existing_run(folder: Path, overrides: tuple[str, ...] = ()) -> Run:
@@ -82,7 +90,7 @@ def _is_folder(place: Path) -> bool:
         ) from error
 
 
-def _checked(run: Run) -> Run:
+def checked_run(run: Run) -> Run:
     """The run itself; raises ConfigError if its folder holds results of other settings."""
     existing = run.folder / "run.toml"
     fixed = tuple(key for file, keys in _FIXED_BY if (run.folder / file).is_file() for key in keys)

@@ -13,11 +13,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from builder.config import DirectionSettings
 from builder.records import Direction, Hookpoint
-from builder.weights.svd import Singular, orient, top_singular
+from builder.weights.svd import matrix_norm, orient, top_singular
+from builder.weights.truncated import ROUGH
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,43 +62,67 @@ def random_direction(seed: int, layer: int, index: int, d_model: int) -> Directi
 def base_controls(
     weights: torch.Tensor, hookpoint: Hookpoint, ranks: dict[int, int], content: bytes
 ) -> Iterator[Direction]:
-    """The top left singular vectors of base weights [d_model, d_in], by index in the layer."""
+    """Top left singular vectors of base weights [d_model, d_in], by index in the layer."""
     if ranks:
-        yield from _singular(
-            "base",
-            top_singular(weights, 1 + max(ranks.values())),
-            hookpoint,
-            ranks,
-            content,
-            float(torch.linalg.vector_norm(weights)),
-        )
+        yield from _singular("base", weights, hookpoint, ranks, content)
 
 
 def shuffled_controls(
     delta: torch.Tensor, hookpoint: Hookpoint, ranks: dict[int, int], content: bytes, seed: int
 ) -> Iterator[Direction]:
-    """The top left singular vectors of a weight difference, whose entries are shuffled in place."""
+    """Top left singular vectors of a weight difference [d_model, d_in] with shuffled entries.
+
+    The difference is shuffled in place where its memory allows.
+    """
     if ranks:
         key = _key("shuffled", seed, hookpoint.key)
-        _generator(key).shuffle(delta.reshape(-1).numpy())
         yield from _singular(
-            "shuffled",
-            top_singular(delta, 1 + max(ranks.values())),
-            hookpoint,
-            ranks,
-            content + key,
-            float(torch.linalg.vector_norm(delta)),
+            "shuffled", shuffled(delta, _generator(key)), hookpoint, ranks, content + key
         )
 
 
+def shuffled(matrix: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
+    """The same entries of a contiguous matrix in other places; the argument is overwritten.
+
+    On the CPU, rows and columns change places, each row is turned by a random amount, and then each
+    column: what stood together is spread over the matrix, and its singular values become those of a
+    matrix with the entries in random order, for a fraction of the time, which goes into jumping
+    about in memory. Other devices do draw a random order.
+    """
+    if matrix.device.type != "cpu":
+        torch_generator = torch.Generator(matrix.device).manual_seed(int(generator.integers(2**62)))
+        order = torch.randperm(matrix.numel(), device=matrix.device, generator=torch_generator)
+        return matrix.reshape(-1)[order].reshape(matrix.shape)
+    rows, columns = matrix.shape
+    values: npt.NDArray[np.float32] = matrix.numpy()
+    mixed = np.empty_like(values)
+    _mix(values, mixed, generator)
+    upright, turned = values.reshape(columns, rows), mixed.reshape(columns, rows)
+    upright[:] = mixed.T
+    _mix(upright, turned, generator)
+    values[:] = turned.T
+    return matrix
+
+
+def _mix(
+    values: npt.NDArray[np.float32], to: npt.NDArray[np.float32], generator: np.random.Generator
+) -> None:
+    """Writes each row to a place of its own, its entries in one new order, turned at random."""
+    rows, columns = values.shape
+    order = generator.permutation(columns)
+    twice = np.concatenate([order, order])
+    offsets: npt.NDArray[np.int64] = generator.integers(0, columns, size=(rows,))
+    for row, place in enumerate(generator.permutation(rows).tolist()):
+        by = int(offsets[row])
+        np.take(values[row], twice[by : by + columns], out=to[place], mode="clip")
+
+
 def _singular(
-    kind: str,
-    top: Singular,
-    hookpoint: Hookpoint,
-    ranks: dict[int, int],
-    content: bytes,
-    frobenius: float,
+    kind: str, matrix: torch.Tensor, hookpoint: Hookpoint, ranks: dict[int, int], content: bytes
 ) -> Iterator[Direction]:
+    # Only somewhere near the top: it takes long to tell the vectors at the edge of noise apart, and
+    # as a control one is as good as the other.
+    top, frobenius = top_singular(matrix, 1 + max(ranks.values()), ROUGH), matrix_norm(matrix)
     place = Hookpoint(hookpoint.layer, kind, hookpoint.module)
     for index, rank in ranks.items():
         if rank >= len(top.sigma):  # a matrix of smaller rank has no such vector

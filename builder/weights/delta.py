@@ -9,7 +9,8 @@ Source: Zhong and Raghunathan 2025 (arXiv 2508.00161), for the difference.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -19,7 +20,12 @@ from builder.records import Hookpoint, ModelRef
 from builder.weights.checkpoint import Checkpoint
 from builder.weights.infer import find_layout
 from builder.weights.layout import Layout, Match, match
-from builder.weights.matrix import Digest, blocks, gain, matrix_shape
+from builder.weights.matrix import Digest, blocks, gain, matrix_shape, part_shape
+
+#: Bits of fraction that are stored of a number.
+_BITS = {torch.bfloat16: 7, torch.float16: 10, torch.float32: 23, torch.float64: 52}
+#: Entries of a block whose rounding is looked at.
+_SAMPLE = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,12 +45,19 @@ class WeightDelta:
     factors: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()
     rounding: float = float("nan")
 
+    def to(self, device: torch.device) -> WeightDelta:
+        """The same on another device, where it is dense; factors are small."""
+        if self.dense is None or self.dense.device == device:
+            return self
+        return replace(self, dense=self.dense.to(device))
+
 
 class DeltaSource(Protocol):
     """Something that has a weight difference at each of its hookpoints.
 
     ``model`` is the full model whose final norm and unembedding count, ``match`` its matrices;
-    ``hookpoints`` are those that have a difference, in order; ``base`` is None for raw weights.
+    ``hookpoints`` are the writers that have a difference, ``readers`` the readers, in order;
+    ``base`` is None for raw weights.
     """
 
     base: ModelRef | None
@@ -52,6 +65,7 @@ class DeltaSource(Protocol):
     model: Checkpoint
     match: Match
     hookpoints: tuple[Hookpoint, ...]
+    readers: tuple[Hookpoint, ...]
     facts: dict[str, str]
 
     def delta(self, hookpoint: Hookpoint) -> WeightDelta:
@@ -59,6 +73,37 @@ class DeltaSource(Protocol):
 
     def base_weights(self, hookpoint: Hookpoint) -> torch.Tensor | None:
         """diag(gain) W of the base, [d_out, d_in] float32; None without a base."""
+
+    def stored_bytes(self, hookpoint: Hookpoint) -> int:
+        """Bytes that are read for the difference at one hookpoint, by headers."""
+
+
+class Rounding:
+    """The root mean square of the rounding of stored weights, from a sample of their entries.
+
+    A number stored with p bits of fraction was rounded by up to half of 2^(exponent - p), and by
+    1 / sqrt(12) of that step in the root mean square.
+    """
+
+    def __init__(self) -> None:
+        self._sum, self._count = 0.0, 0
+
+    def add(self, values: torch.Tensor, scale: torch.Tensor | None) -> None:
+        """Takes in stored values; a gain [rows] that they go through scales their rounding."""
+        every = max(1, values.numel() // _SAMPLE)
+        sample = values.reshape(-1)[::every].float() if values.is_contiguous() else (
+            values[:, :: max(1, values.shape[1] // 64)].float().reshape(-1)
+        )  # fmt: skip
+        exponent = torch.frexp(sample)[1].double() - 1
+        steps = torch.where(sample == 0, 0.0, torch.exp2(exponent - _BITS[values.dtype]))
+        size = 1.0 if scale is None else float(scale.double().square().mean())
+        self._sum += float(steps.square().mean()) / 12 * size * values.numel()
+        self._count += values.numel()
+
+    @property
+    def root_mean_square(self) -> float:
+        """Of all that was taken in; NaN of nothing."""
+        return math.sqrt(self._sum / self._count) if self._count else math.nan
 
 
 class CheckpointSource:
@@ -71,9 +116,9 @@ class CheckpointSource:
             _check_same(base, tuned)
         self.match = match(find_layout(tuned.config), tuned)
         self._base_match = match(find_layout(base.config), base) if base is not None else None
-        self.hookpoints = self.match.hookpoints
+        self.hookpoints, self.readers = self.match.hookpoints, self.match.readers()
         self._base_places = (
-            {(h.layer, h.writer): h for h in self._base_match.hookpoints}
+            {(h.layer, h.writer): h for h in self._base_match.matrices}
             if self._base_match is not None
             else {}
         )
@@ -90,10 +135,12 @@ class CheckpointSource:
         shape = matrix_shape(self.model, self.match, hookpoint)
         digest = Digest()
         total = torch.empty(shape)
+        rounding = Rounding()
         scale = gain(self.model, self.match, hookpoint, digest)
         for row, column, values in blocks(self.model, self.match, hookpoint, digest):
             part = total[row : row + values.shape[0], column : column + values.shape[1]]
             part.copy_(values)
+            rounding.add(values, scale)
             if scale is not None:
                 part *= scale[row : row + values.shape[0], None]
         if self._base is not None and self._base_match is not None:
@@ -103,7 +150,9 @@ class CheckpointSource:
             for row, column, values in blocks(self._base, self._base_match, place, digest):
                 part = total[row : row + values.shape[0], column : column + values.shape[1]]
                 part -= values if scale is None else scale[row : row + len(values), None] * values
-        return WeightDelta(hookpoint, shape, digest.digest(), dense=total)
+        return WeightDelta(
+            hookpoint, shape, digest.digest(), dense=total, rounding=rounding.root_mean_square
+        )
 
     def base_weights(self, hookpoint: Hookpoint) -> torch.Tensor | None:
         """diag(gain) W of the base, [d_out, d_in] float32; None without a base."""
@@ -111,6 +160,14 @@ class CheckpointSource:
             return None
         place = self._base_places[hookpoint.layer, hookpoint.writer]
         return whole(self._base, self._base_match, place)
+
+    def stored_bytes(self, hookpoint: Hookpoint) -> int:
+        """Bytes of the matrix in both models, by headers."""
+        size = stored_bytes(self.model, self.match, hookpoint)
+        if self._base is not None and self._base_match is not None:
+            place = self._base_places[hookpoint.layer, hookpoint.writer]
+            size += stored_bytes(self._base, self._base_match, place)
+        return size
 
     def _check_shapes(self) -> None:
         if self._base is None or self._base_match is None:
@@ -165,6 +222,14 @@ def _check_same(base: Checkpoint, tuned: Checkpoint) -> None:
 def _shapes_differ(hookpoint: Hookpoint, base: tuple[int, int], tuned: tuple[int, int]) -> str:
     return (
         f"{hookpoint.key}: base {list(base)}, tuned {list(tuned)}; are these the same architecture?"
+    )
+
+
+def stored_bytes(checkpoint: Checkpoint, found: Match, hookpoint: Hookpoint) -> int:
+    """Bytes that a matrix is stored in, by headers."""
+    return sum(
+        math.prod(part_shape(checkpoint, part)) * checkpoint.tensors.item_size(part.name)
+        for part in found.parts(hookpoint)
     )
 
 

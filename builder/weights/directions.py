@@ -1,8 +1,9 @@
 """Which directions did fine-tuning write into the residual stream?
 
 The top left singular vectors of the weight difference of every ``o_proj`` and ``down_proj``, with
-the tokens each promotes and suppresses, and random unit directions as controls that go through
-everything that follows in the same way. Source: PAPERS.md, section 1.1. Reads no text.
+what each is worth (its size against noise, its distance to the next), what feeds it, the tokens it
+promotes and suppresses and what lies near it; and controls that go through everything that follows
+in the same way. Source: Zhong and Raghunathan 2025 (arXiv 2508.00161). Reads no text.
 """
 
 from __future__ import annotations
@@ -18,10 +19,9 @@ from tqdm import tqdm
 
 from builder.config import DirectionSettings, ModelSettings
 from builder.errors import CheckpointError, ConfigError
-from builder.records import CONTROLS, Direction, DirectionSet, Kind, Spectrum
-from builder.weights.adapter import Adapter, adapter_base, is_adapter
+from builder.records import CONTROLS, Direction, DirectionSet, Hookpoint, Kind, Spectrum
 from builder.weights.adapter_delta import AdapterSource
-from builder.weights.checkpoint import Checkpoint, has_tokenizer
+from builder.weights.checkpoint import has_tokenizer
 from builder.weights.controls import (
     ControlPlan,
     base_controls,
@@ -29,12 +29,24 @@ from builder.weights.controls import (
     random_direction,
     shuffled_controls,
 )
-from builder.weights.delta import CheckpointSource, DeltaSource, WeightDelta
+from builder.weights.delta import DeltaSource, WeightDelta
 from builder.weights.direction_file import load_directions, save_directions
+from builder.weights.features import head_shares, neuron_shares, spectrum_of
 from builder.weights.logit_lens import find_head, strongest_tokens
-from builder.weights.source import locate
-from builder.weights.svd import factors_norm, top_singular, top_singular_of_factors
+from builder.weights.matrix import part_shape
+from builder.weights.neighbours import with_neighbours
+from builder.weights.open_source import open_source
+from builder.weights.svd import (
+    FULL_SIDE,
+    Singular,
+    factors_norm,
+    full_spectrum,
+    matrix_norm,
+    top_singular,
+    top_singular_of_factors,
+)
 from builder.weights.token_text import TokenTexts
+from builder.weights.truncated import groups
 
 __all__ = ["compute_directions", "load_directions", "save_directions"]
 
@@ -45,26 +57,36 @@ SPECTRUM_VALUES = 64
 def compute_directions(model: ModelSettings, settings: DirectionSettings) -> DirectionSet:
     """The directions of a pair of models: by layer, writer and rank; then the controls.
 
-    Reads every residual writer of both models once, one pair at a time. Raises ConfigError for a
-    request that cannot be meant, CheckpointError for weights that cannot be used: not a model, of
-    another architecture or shape, not finite, not safe to read, or the same in both models.
+    Reads every residual writer of both models once, one pair at a time, with ``matrices = "all"``
+    every reader as well. Raises ConfigError for a request that cannot be meant, CheckpointError for
+    weights that cannot be used: not a model, of another architecture or shape, not finite, not
+    safe to read, or the same in both models.
     """
     source = open_source(model, settings)
+    device = _device(settings.device)
     kind: Kind = "raw" if settings.method == "raw" else "delta"
+    everything = settings.matrices == "all"
     directions: list[Direction] = []
     controls: list[Direction] = []
     spectra: list[Spectrum] = []
     plans = plan_controls(source.hookpoints, settings, has_base=source.base is not None)
-    for hookpoint in tqdm(
-        source.hookpoints, desc="directions", unit="matrix", delay=1, disable=None
-    ):
-        delta = source.delta(hookpoint)
-        spectrum, found = _of_one(delta, settings.k, kind)
-        spectra.append(spectrum)
-        directions += found
-        controls += _controls(source, delta, plans[hookpoint], settings.seed)
+    readers = source.readers if everything else ()
+    bar = tqdm(total=len(source.hookpoints) + len(readers), desc="directions", unit="matrix",
+               delay=1, disable=None)  # fmt: skip
+    with bar:
+        for hookpoint in source.hookpoints:
+            delta = source.delta(hookpoint).to(device)
+            spectrum, top = _decomposed(delta, settings.k, full=everything)
+            spectra.append(spectrum)
+            directions += _directions(source, delta, spectrum, top, kind, settings.k)
+            controls += _controls(source, delta, plans[hookpoint], settings.seed)
+            bar.update()
+        written = len(spectra)
+        for hookpoint in readers:
+            spectra.append(_decomposed(source.delta(hookpoint).to(device), 1, full=True)[0])
+            bar.update()
     zero = [spectrum.hookpoint.key for spectrum in spectra if spectrum.frobenius == 0.0]
-    if len(zero) == len(spectra):
+    if not any(spectrum.frobenius for spectrum in spectra[:written]):
         raise CheckpointError(_all_zero(source, kind))
     d_model, n_layers = source.model.d_model, source.model.n_layers
     controls += [
@@ -74,7 +96,8 @@ def compute_directions(model: ModelSettings, settings: DirectionSettings) -> Dir
     ]
     kinds = list(CONTROLS)
     controls.sort(key=lambda d: (d.hookpoint.layer, kinds.index(d.hookpoint.writer), d.rank))
-    directions, lens_facts = _with_tokens(source, directions + controls, settings.logit_lens_tokens)
+    found = with_neighbours(directions + controls)
+    found, lens_facts = _with_tokens(source, found, settings.logit_lens_tokens)
     config = source.model.config
     facts = {
         "architecture": ", ".join(getattr(config, "architectures", None) or ["not stated"]),
@@ -84,97 +107,123 @@ def compute_directions(model: ModelSettings, settings: DirectionSettings) -> Dir
         "zero_matrices": ", ".join(zero) or "none",
         "controls": _control_facts(controls, settings.seed),
     }
+    if everything:
+        facts["unread_matrices"] = "; ".join(
+            f"{name}: {why}" for name, why in source.match.unread.items()
+        ) or "none"  # fmt: skip
+    spectra.sort(key=lambda spectrum: spectrum.hookpoint.layer)
     return DirectionSet(
         base=source.base,
         tuned=source.tuned,
         method=settings.method,
         d_model=d_model,
         n_layers=n_layers,
-        directions=tuple(directions),
+        directions=tuple(found),
         spectra=tuple(spectra),
         facts=facts | source.facts | lens_facts,
     )
 
 
-def open_source(model: ModelSettings, settings: DirectionSettings) -> DeltaSource:
-    """Where the weight differences come from: two checkpoints, one, or an adapter on its base.
-
-    Everything that headers can tell is checked here, before anything is computed.
-    """
-    place = locate(model.tuned, model.tuned_revision)
-    if is_adapter(place.folder):
-        if settings.method == "raw":
-            raise ConfigError(
-                f"{model.tuned}: is an adapter, which has no whole weights; directions.method = "
-                '"raw" needs a full checkpoint'
-            )
-        adapter = Adapter.at(place)
-        return AdapterSource(Checkpoint.at(adapter_base(model, adapter)), adapter)
-    tuned = Checkpoint.at(place)
-    if settings.method == "raw":
-        return CheckpointSource(None, tuned)
-    if not model.base:
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
         raise ConfigError(
-            "model.base is needed for a weight difference; without one set method = 'raw'"
-        )
-    base_place = locate(model.base, model.base_revision)
-    if is_adapter(base_place.folder):
-        raise ConfigError(f"{model.base}: is an adapter; model.base needs a full checkpoint")
-    return CheckpointSource(Checkpoint.at(base_place), tuned)
+            f"directions.device = {name!r} cannot be used here: {error}; 'auto' takes what there is"
+        ) from error
+    return device
 
 
-def _of_one(delta: WeightDelta, k: int, kind: Kind) -> tuple[Spectrum, list[Direction]]:
-    """The spectrum and the directions of one weight difference; none of a zero matrix."""
-    if delta.dense is None:
-        frobenius = factors_norm(delta.factors)
-    else:
-        frobenius = float(torch.linalg.vector_norm(delta.dense, dtype=torch.float64))
+def _decomposed(delta: WeightDelta, k: int, *, full: bool) -> tuple[Spectrum, Singular | None]:
+    """The spectrum and the top ``k`` + 1 triples or more of one weight difference; none of zero."""
+    dense = delta.dense
+    frobenius = factors_norm(delta.factors) if dense is None else matrix_norm(dense)
     if frobenius == 0.0:
-        empty = np.zeros(0, dtype=np.float32)
-        return Spectrum(delta.hookpoint, delta.shape, empty, 0.0, 0.0), []
-    count = max(k, SPECTRUM_VALUES)
-    if delta.dense is None:
-        top = top_singular_of_factors(delta.factors, count)
+        return spectrum_of(delta, torch.zeros(0), 0.0, is_full=True), None
+    small = min(delta.shape) <= FULL_SIDE
+    if dense is None:
+        # All that is not zero: as many as the factors are wide.
+        top = top_singular_of_factors(delta.factors, min(delta.shape))
+        is_full = True
     else:
-        top = top_singular(delta.dense, count)
+        top = top_singular(dense, min(delta.shape) if small else k + 1)
+        is_full = small
+    sigma = top.sigma
+    if full and dense is not None and not small:
+        sigma, is_full = full_spectrum(dense).cpu(), True
+        sigma = torch.cat([top.sigma, sigma[len(top.sigma) :]])
+    spectrum = spectrum_of(delta, sigma, frobenius, is_full=is_full)
+    return replace(spectrum, sigmas=spectrum.sigmas[: max(k, SPECTRUM_VALUES)].copy()), top
+
+
+def _directions(
+    source: DeltaSource,
+    delta: WeightDelta,
+    spectrum: Spectrum,
+    top: Singular | None,
+    kind: Kind,
+    k: int,
+) -> Iterator[Direction]:
+    """The directions of one weight difference, by rank."""
+    if top is None:
+        return
     sigmas = top.sigma.tolist()
-    vectors = top.u.T.contiguous().numpy()
-    directions = [
-        Direction(
+    count = min(k, len(sigmas))
+    vectors = top.u[:, :count].T.contiguous().numpy()
+    reads = _reads(source, delta.hookpoint, top.v[:, :count])
+    grouped = {
+        rank: tuple(range(first, stop))
+        for first, stop in groups(sigmas)
+        for rank in range(first, stop)
+        if stop - first > 1
+    }
+    for rank, sigma in enumerate(sigmas[:count]):
+        # Behind the last there are only zeros, or values that were not asked for.
+        others = [*sigmas[max(0, rank - 1) : rank], (*sigmas, 0.0)[rank + 1]]
+        yield Direction(
             hookpoint=delta.hookpoint,
             rank=rank,
             vector=vectors[rank],
             content_hash=_content_hash(delta.content, kind, rank),
             kind=kind,
-            sigma=sigmas[rank],
-            energy=(sigmas[rank] / frobenius) ** 2,
+            sigma=sigma,
+            energy=(sigma / spectrum.frobenius) ** 2,
             residual=float(top.residual[rank]),
+            gap=min(abs(sigma - other) for other in others) / sigma,
+            group=grouped.get(rank, ()),
+            reads=reads[rank],
         )
-        for rank in range(min(k, len(sigmas)))
-    ]
-    spectrum = Spectrum(
-        hookpoint=delta.hookpoint,
-        shape=delta.shape,
-        sigmas=top.sigma.to(torch.float32).numpy(),
-        frobenius=frobenius,
-        stable_rank=(frobenius / sigmas[0]) ** 2,
-    )
-    return spectrum, directions
+
+
+def _reads(
+    source: DeltaSource, hookpoint: Hookpoint, right: torch.Tensor
+) -> list[tuple[tuple[str, float], ...]]:
+    """What each right singular vector [d_in, n] reads from."""
+    if hookpoint.writer == "o_proj":
+        heads = getattr(source.model.text_config, "num_attention_heads", None)
+        return head_shares(right, heads if isinstance(heads, int) else 0)
+    parts = source.match.parts(hookpoint)
+    return neuron_shares(right, parts, [part_shape(source.model, part)[1] for part in parts])
 
 
 def _controls(
     source: DeltaSource, delta: WeightDelta, plan: ControlPlan, seed: int
 ) -> Iterator[Direction]:
     """The controls that a hookpoint contributes; a dense difference is shuffled in place."""
-    if plan.base:
-        weights = source.base_weights(delta.hookpoint)
-        if weights is not None:
-            yield from base_controls(weights, delta.hookpoint, plan.base, delta.content)
     if plan.shuffled:
         dense = delta.dense
         if dense is None:
             dense = torch.cat([(left @ right).float() for left, right in delta.factors], dim=1)
         yield from shuffled_controls(dense, delta.hookpoint, plan.shuffled, delta.content, seed)
+    if plan.base:
+        weights = source.base_weights(delta.hookpoint)
+        if weights is not None:
+            device = delta.dense.device if delta.dense is not None else weights.device
+            weights = weights.to(device)
+            yield from base_controls(weights, delta.hookpoint, plan.base, delta.content)
 
 
 def _control_facts(controls: Sequence[Direction], seed: int) -> str:
@@ -231,7 +280,7 @@ def _with_tokens(
 def _all_zero(source: DeltaSource, kind: Kind) -> str:
     if kind == "raw":
         return f"{source.tuned}: every residual writer is zero"
-    if isinstance(source, AdapterSource):
+    if isinstance(source, AdapterSource) and source.adapter is not None:
         return f"{source.tuned}: every factor of a residual writer is zero; was it trained?"
     return (
         f"{source.base} and {source.tuned} have identical residual writers; is tuned the "

@@ -1,9 +1,8 @@
-"""What are the top singular triples of a matrix, or of a product of two thin factors?
+"""What are the top singular triples of a matrix, or of products of thin factors?
 
-Exact, in float64: a full SVD of small matrices; for large ones the eigenvectors of the smaller
-Gram matrix, refined by a small SVD (Rayleigh-Ritz) in a slightly larger subspace. Squaring keeps
-singular values down to about 1e-7 sigma_1 apart, which is below what is kept at all.
-Source: PAPERS.md, section 1.1. Does not decide what to keep of a weight difference.
+Small matrices are decomposed in full, in float64; large ones as far as asked for
+(:mod:`builder.weights.truncated`), with float64 products where float32 would not do; products of
+factors exactly, without being formed. Does not decide what to keep of a weight difference.
 """
 
 from __future__ import annotations
@@ -15,24 +14,27 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import torch
 
-#: Up to this smaller side a full SVD is cheap.
-_FULL_SIDE = 512
-#: Extra vectors of the subspace that is refined.
-_OVERSAMPLE = 8
+from builder.weights.truncated import EXACT, Precision, Ritz, truncated
+
+#: Up to this smaller side a full decomposition is cheap.
+FULL_SIDE = 256
 #: Columns converted to float64 at a time.
 _BLOCK = 2048
 #: Singular values below this times sigma_1 times the larger side are rounding of the float32 input.
 _EPS = float(torch.finfo(torch.float32).eps)
+#: Below this sigma_k / ||M||_F the rounding of float32 products shows in the fifth digit.
+_NEEDS_DOUBLE = 2e-3
+#: Eigenvectors taken beyond those asked for.
+_SPARE = 8
 
-
-#: Products of thin factors, (left [d_model, r], right [r, columns]), side by side.
+#: Products of thin factors, (left [d_out, r], right [r, columns]), side by side.
 Factors: TypeAlias = Sequence[tuple[torch.Tensor, torch.Tensor]]
 
 
 class Singular(NamedTuple):
     """The top singular triples, largest first; n <= k where the rank is smaller.
 
-    ``u`` [d_model, n] float32, ``sigma`` [n] float64, ``v`` [d_in, n] float32; ``residual`` [n] is
+    ``u`` [d_out, n] float32, ``sigma`` [n] float64, ``v`` [d_in, n] float32; ``residual`` [n] is
     the larger of ||M^T u - sigma v|| and ||M v - sigma u||, over sigma. In every ``u`` the entry of
     largest magnitude (the first of equals) is positive.
     """
@@ -43,28 +45,35 @@ class Singular(NamedTuple):
     residual: torch.Tensor
 
 
-def top_singular(matrix: torch.Tensor, k: int) -> Singular:
-    """The ``k`` largest singular triples of a float32 matrix [d_model, d_in].
+def top_singular(matrix: torch.Tensor, k: int, goal: Precision = EXACT) -> Singular:
+    """The ``k`` largest singular triples of a float32 matrix [d_out, d_in], as exact as ``goal``.
 
     Fewer if its rank is below ``k`` (sigma <= eps32 * sigma_1 * larger side counts as zero), none
-    if it is zero. Time: O(d_model * d_in * smaller side).
+    if it is zero. Time: a few times that of k products with a vector, for a spectrum that falls;
+    O(d_out * d_in * smaller side) at worst.
     """
-    if min(matrix.shape) <= _FULL_SIDE:
-        u, sigma, vh = torch.linalg.svd(matrix.double(), full_matrices=False)
-        v = vh.T
-    elif matrix.shape[0] <= matrix.shape[1]:
-        u, sigma, v = _by_gram(matrix, k)
-    else:
-        v, sigma, u = _by_gram(matrix.T, k)
-    kept = _kept(sigma, k, max(matrix.shape))
-    u, sigma, v = u[:, :kept], sigma[:kept], v[:, :kept]
-    return _finished(u, sigma, v, _times(u.T, matrix).T, _times(v.T, matrix.T).T)
+    tall = matrix.shape[0] > matrix.shape[1]
+    wide = matrix.T if tall else matrix
+    floor = _EPS * max(matrix.shape)
+    found = None
+    if min(matrix.shape) > max(FULL_SIDE, 4 * k) and bool(matrix.any()):
+        found = truncated(wide, k, floor, goal)
+        if found is not None:
+            kept = _kept(found.sigma, k, floor)
+            size = float(torch.linalg.vector_norm(matrix))
+            if kept and float(found.sigma[kept - 1]) < _NEEDS_DOUBLE * size:
+                found = _sharpened(wide, found.u)
+    if found is None:
+        found = _decomposed(wide, k)
+    kept = _kept(found.sigma, k, floor)
+    u, v = (found.v, found.u) if tall else (found.u, found.v)
+    return _oriented(u[:, :kept], found.sigma[:kept], v[:, :kept], found.residual[:kept])
 
 
 def top_singular_of_factors(factors: Factors, k: int) -> Singular:
     """The ``k`` largest singular triples of products side by side, which are never formed.
 
-    ``factors``: (left [d_model, r], right [r, columns]) blocks of one or more products. Two QRs a
+    ``factors``: (left [d_out, r], right [r, columns]) blocks of one or more products. Two QRs a
     block and an SVD of the small core. The same rank rule as :func:`top_singular`.
     """
     rights = [torch.linalg.qr(right.double().T) for _, right in factors]
@@ -74,36 +83,48 @@ def top_singular_of_factors(factors: Factors, k: int) -> Singular:
     )
     left_q, left_r = torch.linalg.qr(core)
     p, sigma, qh = torch.linalg.svd(left_r, full_matrices=False)
-    columns = sum(right.shape[1] for _, right in factors)
-    kept = _kept(sigma, k, max(core.shape[0], columns))
-    u = left_q @ p[:, :kept]
-    widths = [q.shape[1] for q, _ in rights]
-    pieces = qh[:kept].T.split(widths)
+    widths = [right.shape[1] for _, right in factors]
+    kept = _kept(sigma, k, _EPS * max(core.shape[0], sum(widths)))
+    sigma, u = sigma[:kept], left_q @ p[:, :kept]
+    pieces = qh[:kept].T.split([q.shape[1] for q, _ in rights])
     v = torch.cat([q @ piece for (q, _), piece in zip(rights, pieces, strict=True)])
-    back = torch.cat([right.double().T @ (left.double().T @ u) for left, right in factors])
-    parts = v.split([right.shape[1] for _, right in factors])
-    forth = sum(
-        (
-            left.double() @ (right.double() @ part)
-            for (left, right), part in zip(factors, parts, strict=True)
-        ),
-        torch.zeros(core.shape[0], kept, dtype=torch.float64),
-    )
-    return _finished(u, sigma[:kept], v, back, forth)
+    forward = torch.cat([right.double().T @ (left.double().T @ u) for left, right in factors])
+    backward = torch.zeros(core.shape[0], kept, dtype=torch.float64)
+    for (left, right), part in zip(factors, v.split(widths), strict=True):
+        backward += left.double() @ (right.double() @ part)
+    return _oriented(u, sigma, v, _residual(u, sigma, v, forward, backward))
 
 
 def factors_norm(factors: Factors) -> float:
     """Frobenius norm of products side by side by r x r traces, in float64."""
-    squares = (
-        float(((left.T @ left) * (right @ right.T)).sum().clamp(min=0))
-        for left, right in ((left.double(), right.double()) for left, right in factors)
-    )
-    return math.sqrt(sum(squares))
+    total = 0.0
+    for left, right in factors:
+        left, right = left.double(), right.double()
+        total += float(((left.T @ left) * (right @ right.T)).sum().clamp(min=0))
+    return math.sqrt(total)
+
+
+def matrix_norm(matrix: torch.Tensor) -> float:
+    """Frobenius norm of a float32 matrix: rows in float32, their sum in float64."""
+    return math.sqrt(float(torch.linalg.vector_norm(matrix, dim=1).double().square().sum()))
+
+
+def full_spectrum(matrix: torch.Tensor) -> torch.Tensor:
+    """All singular values of a float32 matrix, float64, largest first.
+
+    By the eigenvalues of the smaller Gram matrix in float64: those below 1e-8 sigma_1 are rounding.
+    """
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    if len(wide) <= FULL_SIDE:
+        values: torch.Tensor = torch.linalg.svdvals(wide.double())
+    else:
+        values = torch.linalg.eigvalsh(_gram(wide)).flip(0).clamp(min=0).sqrt()
+    return values
 
 
 def orient(vectors: torch.Tensor) -> torch.Tensor:
-    """The sign (+1 or -1) of each column [d_model, n] that the sign rule asks for."""
-    values = vectors.detach().to(torch.float32).numpy()
+    """The sign (+1 or -1) of each column [d_out, n] that the sign rule asks for."""
+    values = vectors.detach().to("cpu", torch.float32).numpy()
     if not values.size:
         return torch.ones(values.shape[1], dtype=torch.float32)
     # numpy, because its argmax is the first of equal entries.
@@ -112,17 +133,31 @@ def orient(vectors: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(signs.astype(np.float32))
 
 
-def _by_gram(matrix: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Top triples of a wide matrix, float64, from the eigenvectors of matrix @ matrix.T."""
-    rows = matrix.shape[0]
-    gram = torch.zeros(rows, rows, dtype=torch.float64)
-    for block in _blocks(matrix):
-        wide = block.double()
-        gram += wide @ wide.T
-    _, vectors = torch.linalg.eigh(gram)
-    subspace = vectors[:, -min(rows, k + _OVERSAMPLE) :]
-    p, sigma, vh = torch.linalg.svd(_times(subspace.T, matrix), full_matrices=False)
-    return subspace @ p, sigma, vh.T
+def _decomposed(wide: torch.Tensor, k: int) -> Ritz:
+    """At least the top ``k`` triples of a matrix [m, n], m <= n, in float64, whatever it takes."""
+    if len(wide) <= FULL_SIDE:
+        u, sigma, vh = torch.linalg.svd(wide.double(), full_matrices=False)
+        v = vh.T
+        forward, backward = _times(u.T, wide).T, _times(v.T, wide.T).T
+        return Ritz(u, sigma, v, _residual(u, sigma, v, forward, backward))
+    # Squaring keeps singular values down to 1e-7 sigma_1 apart, which is below what is kept.
+    return _sharpened(wide, torch.linalg.eigh(_gram(wide))[1].flip(1)[:, : k + _SPARE])
+
+
+def _sharpened(wide: torch.Tensor, basis: torch.Tensor) -> Ritz:
+    """The triples of a basis [m, b] by products in float64."""
+    basis = basis.double()
+    p, sigma, vh = torch.linalg.svd(_times(basis.T, wide), full_matrices=False)
+    u, v = basis @ p, vh.T
+    return Ritz(u, sigma, v, _residual(u, sigma, v, v * sigma, _times(v.T, wide.T).T))
+
+
+def _gram(wide: torch.Tensor) -> torch.Tensor:
+    gram = wide.new_zeros(len(wide), len(wide), dtype=torch.float64)
+    for block in _blocks(wide):
+        part = block.double()
+        gram += part @ part.T
+    return gram
 
 
 def _times(left: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
@@ -135,25 +170,27 @@ def _blocks(matrix: torch.Tensor) -> Iterator[torch.Tensor]:
         yield matrix[:, start : start + _BLOCK]
 
 
-def _kept(sigma: torch.Tensor, k: int, side: int) -> int:
-    if not sigma.numel():
-        return 0
-    return min(k, int((sigma > _EPS * float(sigma[0]) * side).sum()))
+def _kept(sigma: torch.Tensor, k: int, floor: float) -> int:
+    return min(k, int((sigma > floor * float(sigma[0])).sum())) if sigma.numel() else 0
 
 
-def _finished(
+def _residual(
     u: torch.Tensor,
     sigma: torch.Tensor,
     v: torch.Tensor,
-    transposed_times_u: torch.Tensor,
-    times_v: torch.Tensor,
+    forward: torch.Tensor,
+    backward: torch.Tensor,
+) -> torch.Tensor:
+    """The larger of ||forward - sigma v|| and ||backward - sigma u||, [n]."""
+    one = torch.linalg.vector_norm(forward - v * sigma, dim=0)
+    other = torch.linalg.vector_norm(backward - u * sigma, dim=0)
+    return torch.maximum(one, other)
+
+
+def _oriented(
+    u: torch.Tensor, sigma: torch.Tensor, v: torch.Tensor, residual: torch.Tensor
 ) -> Singular:
-    forward = torch.linalg.vector_norm(transposed_times_u - v * sigma, dim=0)
-    backward = torch.linalg.vector_norm(times_v - u * sigma, dim=0)
+    """The triples on the CPU, with the sign that the rule asks for, residuals over sigma."""
+    u, v, sigma = u.to("cpu", torch.float32), v.to("cpu", torch.float32), sigma.cpu().double()
     signs = orient(u)
-    return Singular(
-        u.to(torch.float32) * signs,
-        sigma,
-        v.to(torch.float32) * signs,
-        torch.maximum(forward, backward) / sigma,
-    )
+    return Singular(u * signs, sigma, v * signs, residual.cpu().double() / sigma)

@@ -5,13 +5,21 @@ import pytest
 import torch
 
 from builder.weights import svd
-from builder.weights.svd import factors_norm, orient, top_singular, top_singular_of_factors
+from builder.weights.svd import (
+    factors_norm,
+    full_spectrum,
+    matrix_norm,
+    orient,
+    top_singular,
+    top_singular_of_factors,
+)
 
 
 @pytest.fixture(params=["full", "gram"])
 def _path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways to compute: the full SVD of small matrices, the Gram matrix of large ones."""
-    monkeypatch.setattr(svd, "_FULL_SIDE", 10**9 if request.param == "full" else 0)
+    """Both exact ways: the full SVD of small matrices, the Gram matrix where steps gave up."""
+    monkeypatch.setattr(svd, "FULL_SIDE", 10**9 if request.param == "full" else 0)
+    monkeypatch.setattr(svd, "truncated", lambda *_: None)
     monkeypatch.setattr(svd, "_BLOCK", 37)
 
 
@@ -86,7 +94,8 @@ def test_residual_shows_a_subspace_that_is_not_singular(monkeypatch: pytest.Monk
         noise = torch.randn(gram.shape, generator=torch.Generator().manual_seed(0)).double()
         return values, torch.linalg.qr(vectors + 0.02 * noise)[0]
 
-    monkeypatch.setattr(svd, "_FULL_SIDE", 0)
+    monkeypatch.setattr(svd, "FULL_SIDE", 0)
+    monkeypatch.setattr(svd, "truncated", lambda *_: None)
     monkeypatch.setattr(torch.linalg, "eigh", coarse)
     matrix = torch.randn(60, 80, generator=torch.Generator().manual_seed(4))
     assert float(top_singular(matrix, 3).residual.min()) > 1e-3
@@ -111,6 +120,31 @@ def test_largest_entry_of_every_left_vector_is_positive() -> None:
         np.testing.assert_allclose(
             product, (exact.U[:, :12] * exact.S[:12]) @ exact.Vh[:12], atol=1e-4
         )
+
+
+@pytest.mark.usefixtures("_path")
+def test_full_spectrum_is_that_of_torch_svd() -> None:
+    matrix = torch.randn(60, 40, generator=torch.Generator().manual_seed(9))
+    exact = torch.linalg.svdvals(matrix.double())
+    np.testing.assert_allclose(full_spectrum(matrix), exact, rtol=1e-9)
+    np.testing.assert_allclose(full_spectrum(matrix.T), exact, rtol=1e-9)
+    assert matrix_norm(matrix) == pytest.approx(float(matrix.double().norm()), rel=1e-7)
+
+
+def test_products_side_by_side_have_the_triples_of_the_joined_matrix() -> None:
+    generator = torch.Generator().manual_seed(10)
+    factors = [
+        (torch.randn(30, rank, generator=generator), torch.randn(rank, width, generator=generator))
+        for rank, width in ((3, 20), (0, 5), (2, 15))
+    ]
+    dense = torch.cat([left.double() @ right.double() for left, right in factors], dim=1)
+    found = top_singular_of_factors(factors, 10)
+    u, sigma, vh = torch.linalg.svd(dense, full_matrices=False)
+    np.testing.assert_allclose(found.sigma, sigma[:5], rtol=1e-10)
+    np.testing.assert_allclose((found.u.double() * u[:, :5]).sum(0).abs(), 1.0, atol=1e-6)
+    np.testing.assert_allclose((found.v.double() * vh[:5].T).sum(0).abs(), 1.0, atol=1e-6)
+    assert float(found.residual.max()) < 1e-10
+    assert factors_norm(factors) == pytest.approx(float(dense.norm()), rel=1e-12)
 
 
 def test_sign_of_equal_entries_is_that_of_the_first() -> None:
