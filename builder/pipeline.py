@@ -8,41 +8,43 @@ is given again. What a stage took (seconds, peak memory) stands in ``stages/`` i
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import shutil
-import time
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from builder import __version__
+from builder.comparison import compare_runs
 from builder.config import SiteSettings
-from builder.errors import ConfigError, CorpusError, StoreError
-from builder.execute import Unit, disk_errors, read_json, run_units, write_json
-from builder.provenance import changeable_facts, model_stamps, public_facts
-from builder.records import ANY_ROLE, POLES, DirectionSet, Label, LabelFailure
+from builder.errors import ConfigError, StoreError
+from builder.execute import disk_errors, read_json
+from builder.provenance import changeable_facts, model_stamps
+from builder.records import ANY_ROLE, POLES, DirectionSet, Label, LabelFailure, Spectrum
 from builder.run_folder import (
-    Cost,
     Run,
     claimed,
     digest_of,
     existing_run,
-    peak_memory_mb,
     record_stage,
     stage_record,
     timed,
 )
+from builder.scan_stage import (
+    check_corpus,
+    counted,
+    freeze_corpus,
+    load_scanned,
+    merge_shards,
+    plan_units,
+    scan_units,
+)
 
 if TYPE_CHECKING:
-    from builder.activations.model import ScannedModel
     from builder.pages.site import SiteReport
-
-#: Goes into every shard's fingerprint; raised when the scan computes something else.
-_SCAN_VERSION = 2
 
 
 def build(run: Run) -> SiteReport:
@@ -72,6 +74,7 @@ def preflight(run: Run, until: str = "site") -> None:
     for name, revision in (
         (settings.model.tuned, settings.model.tuned_revision),
         (settings.model.base, settings.model.base_revision),
+        (settings.model.adapter_base, settings.model.adapter_base_revision),
     ):
         if name and (_may_be_here(name) or name.count("/") != 1):
             locate(name, revision)
@@ -79,6 +82,7 @@ def preflight(run: Run, until: str = "site") -> None:
         if source.path:
             source_files(source)
     if "scan" in stages:
+        check_corpus(settings.corpus)
         from builder.activations.model import check_model
 
         check_model(settings.model, settings.scan)
@@ -115,12 +119,13 @@ def _usable_folder(place: Path) -> None:
 def make_directions(run: Run) -> DirectionSet:
     """The run's directions, from the weights or from the file of an earlier call."""
     from builder.weights.directions import compute_directions, load_directions, save_directions
+    from builder.weights.spectra_file import save_spectra
 
     settings = run.settings
     stamps = model_stamps(run)
     wanted = digest_of(
         settings.model.model_dump(exclude={"title"}),
-        settings.directions.model_dump(),
+        settings.directions.model_dump(exclude={"device"}),
         [*stamps["tuned"], *stamps["base"]],
     )
     stage = stage_record(run.folder, "directions")
@@ -129,6 +134,7 @@ def make_directions(run: Run) -> DirectionSet:
     with timed() as cost:
         directions = compute_directions(settings.model, settings.directions)
     with claimed(run), disk_errors(run.folder):
+        save_spectra(run.folder / "spectra.parquet", directions)
         save_directions(run.directions_path, directions)
         record_stage(
             run.folder, "directions", wanted, cost, {"directions": len(directions.directions)}
@@ -136,77 +142,67 @@ def make_directions(run: Run) -> DirectionSet:
     return directions
 
 
+def plan(run: Run) -> dict[str, Any]:
+    """The matrices that taking the directions would read, their bytes, and the memory it takes.
+
+    Reads headers only and writes nothing.
+    """
+    from builder.weights.plan import plan_directions
+
+    found = plan_directions(run.settings.model, run.settings.directions)
+    return {
+        "matrices": [
+            {
+                "key": item.hookpoint.key,
+                "module": item.hookpoint.module,
+                "shape": list(item.shape),
+                "bytes": item.bytes,
+            }
+            for item in found.matrices
+        ],
+        "bytes": found.bytes,
+        "peak_memory_mb": found.peak_memory // 2**20,
+        "facts": found.facts,
+    }
+
+
+def spectrum_facts(spectrum: Spectrum) -> dict[str, Any]:
+    """A spectrum in plain values, for people and for JSON; None for what is not known."""
+    sigmas = [float(sigma) for sigma in spectrum.sigmas]
+    first = sigmas[0] if sigmas else 0.0
+    values = {
+        "frobenius": spectrum.frobenius,
+        "stable_rank": spectrum.stable_rank,
+        "above_noise": first / spectrum.shuffled_floor if spectrum.shuffled_floor else 0.0,
+        "shuffled_floor": spectrum.shuffled_floor,
+        "rounding_floor": spectrum.rounding_floor,
+        "entropy": spectrum.entropy,
+        "concentration": spectrum.concentration,
+        "effective_rank": spectrum.effective_rank,
+    }
+    return {
+        "key": spectrum.hookpoint.key,
+        "module": spectrum.hookpoint.module,
+        "shape": list(spectrum.shape),
+        "side": spectrum.side,
+        "space": spectrum.space,
+        "sigmas": sigmas,
+        **{name: None if math.isnan(value) else value for name, value in values.items()},
+    }
+
+
 def make_scan(run: Run) -> Path:
     """The run's database, with every example, histogram and count but no labels yet."""
+    check_corpus(run.settings.corpus)
     directions = make_directions(run)
     with claimed(run):
         # A fault of the model shows before the corpus is read, which may take long.
-        model = None if run.corpus_path.is_dir() else _load(run, directions)
+        model = None if run.corpus_path.is_dir() else load_scanned(run, directions)
         frozen = freeze_corpus(run)
-        units, digest = _plan(run, directions, frozen)
-        _scan_units(run, directions, units, digest, frozen, model)
-        _merge(run, directions, units, digest, frozen)
+        units, digest = plan_units(run, directions, frozen)
+        scan_units(run, directions, units, digest, frozen, model)
+        merge_shards(run, directions, units, digest, frozen)
     return run.database_path
-
-
-def freeze_corpus(run: Run) -> dict[str, Any]:
-    """What the corpus holds, after freezing it as one slice per shard in the run folder."""
-    from builder.activations.corpus import (
-        CorpusTally,
-        Document,
-        corpus_stamp,
-        read_documents,
-        write_slice,
-    )
-
-    settings = run.settings
-    stamp = corpus_stamp(settings.corpus)
-    known = read_json(run.corpus_path / "corpus.json")
-    if known is not None:
-        if not isinstance(known, dict) or not {"stamp", "slices", "documents"} <= known.keys():
-            raise StoreError(f"{run.corpus_path}: is damaged; delete the run folder to start anew")
-        if known["stamp"] != stamp:
-            raise CorpusError(
-                f"{run.folder}: the corpus files changed since this run began; use another run "
-                "name, or delete the folder to start anew"
-            )
-        return dict(known)
-    part = run.folder / "corpus.part"
-    shutil.rmtree(part, ignore_errors=True)
-    tally = CorpusTally()
-    slices: list[dict[str, Any]] = []
-    pending: list[Document] = []
-
-    def flush() -> None:
-        path = part / f"{len(slices):06d}.parquet"
-        digest = write_slice(path, pending)
-        slices.append({"name": path.name, "documents": len(pending), "digest": digest})
-        pending.clear()
-
-    try:
-        with disk_errors(run.folder), timed() as cost:
-            part.mkdir()
-            documents = read_documents(settings.corpus, tally)
-            for document in tqdm(documents, "corpus", unit=" documents", delay=1, disable=None):
-                pending.append(document)
-                if len(pending) == settings.scan.shard_documents:
-                    flush()
-            if pending:
-                flush()
-            frozen: dict[str, Any] = {
-                "stamp": stamp,
-                "documents": sum(tally.documents.values()),
-                "dropped": dict(tally.dropped),
-                "noted": {name: n for name, n in tally.noted.items() if n},
-                "slices": slices,
-            }
-            write_json(part / "corpus.json", frozen)
-            part.rename(run.corpus_path)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-    record_stage(run.folder, "corpus", stamp, cost, {"documents": frozen["documents"]})
-    return frozen
 
 
 def make_labels(run: Run) -> dict[str, int]:
@@ -314,17 +310,21 @@ def add_to_site(runs: Sequence[Path], settings: SiteSettings) -> SiteReport:
 
 
 def make_site(runs: Sequence[Path], settings: SiteSettings) -> SiteReport:
-    """A site rendered from these run folders; needs neither model nor network."""
+    """A site rendered from these run folders; needs neither model nor network.
+
+    Directions of runs with the same base are compared where the folders hold them.
+    """
     from builder.pages.site import build_site
 
     out = Path(settings.out)
     with timed() as cost, disk_errors(out):
-        report = build_site(runs, out, settings)
+        comparisons, faults = compare_runs(runs)
+        report = build_site(runs, out, settings, comparisons)
     for folder in runs:
         facts = {"pages": report.pages, "bytes": report.bytes}
         wanted = digest_of(settings.model_dump())
         record_stage(folder, "site", wanted, cost, facts)
-    return report
+    return dataclasses.replace(report, warnings=(*report.warnings, *faults))
 
 
 def status(folder: Path) -> dict[str, Any]:
@@ -336,7 +336,7 @@ def status(folder: Path) -> dict[str, Any]:
     frozen = read_json(run.corpus_path / "corpus.json") or {}
     shards = [item for item in (folder / "shards").glob("*") if item.suffix != ".part"]
     dropped = Counter(frozen.get("dropped", {}))
-    dropped.update(_counted(shards)["dropped"])
+    dropped.update(counted(shards)["dropped"])
     names = ("directions", "corpus", "scan", "merge", "labels", "site")
     return {
         "name": run.settings.name,
@@ -348,146 +348,6 @@ def status(folder: Path) -> dict[str, Any]:
         "database_bytes": _size(run.database_path),
         "stages": {name: found for name in names if (found := stage_record(run.folder, name))},
     }
-
-
-def _plan(run: Run, directions: DirectionSet, frozen: dict[str, Any]) -> tuple[list[Unit], str]:
-    """The scan's shards, and a digest of all they depend on."""
-    scan = run.settings.scan.model_dump(exclude={"batch_tokens", "device"})
-    stamps = model_stamps(run, keep=True)
-    run_files = stamps["tuned"] + (stamps["base"] if directions.tuned.kind == "adapter" else [])
-    scanned = hashlib.blake2b(json.dumps(run_files).encode(), digest_size=16)
-    for revision in (directions.base, directions.tuned):
-        scanned.update(f"{revision.revision if revision else None}\0".encode())
-    for direction in directions.directions:
-        scanned.update(f"{direction.id}\0{direction.content_hash}\0".encode())
-        scanned.update(direction.vector.tobytes())
-    units = [
-        Unit(
-            number,
-            digest_of(_SCAN_VERSION, scan, scanned.hexdigest(), item["digest"])[:16],
-            item["documents"],
-        )
-        for number, item in enumerate(frozen["slices"])
-    ]
-    return units, digest_of([unit.name for unit in units])
-
-
-def _scan_units(
-    run: Run,
-    directions: DirectionSet,
-    units: list[Unit],
-    digest: str,
-    frozen: dict[str, Any],
-    model: ScannedModel | None,
-) -> None:
-    """Scans what is not scanned yet; ``model`` may be loaded already, else it is when needed."""
-    from builder.activations.corpus import read_slice
-    from builder.activations.scan import Scanner, write_shard
-
-    settings, shards = run.settings, run.folder / "shards"
-    before = stage_record(run.folder, "scan") or {}
-    # A scan that goes on after a stop took what both parts took.
-    resumed = before if before.get("fingerprint") == digest else {}
-    spent, start = float(resumed.get("seconds", 0.0)), time.perf_counter()
-    recorded, tokens, shown = resumed.get("tokens"), 0, 0
-    scanner: Scanner | None = None
-
-    def record() -> None:
-        nonlocal recorded
-        cost = Cost(spent + time.perf_counter() - start, peak_memory_mb())
-        record_stage(run.folder, "scan", digest, cost, {"tokens": tokens})
-        recorded = tokens
-
-    total = sum(unit.size for unit in units)
-    with tqdm(None, "scan", total=total, unit=" documents", delay=1, disable=None) as bar:
-
-        def on_batch(n_documents: int, n_tokens: int) -> None:
-            nonlocal shown
-            shown += n_tokens
-            bar.update(n_documents)
-            bar.set_postfix(tokens=f"{shown:,}", refresh=False)
-
-        def work(unit: Unit, place: Path) -> None:
-            nonlocal scanner
-            scanner = scanner or Scanner(model or _load(run, directions), directions, settings.scan)
-            item = frozen["slices"][unit.number]
-            documents = read_slice(run.corpus_path / item["name"], item["digest"])
-            write_shard(scanner.scan(documents, on_batch), place, settings.scan)
-
-        def on_done(unit: Unit, reused: bool) -> None:
-            nonlocal tokens
-            tokens += _counted([shards / unit.name])["tokens"].total()
-            if reused:
-                bar.update(unit.size)
-            else:
-                record()
-
-        run_units(units, shards, work, on_done)
-    if recorded != tokens:
-        record()
-
-
-def _load(run: Run, directions: DirectionSet) -> ScannedModel:
-    """The tuned model at the commit that the directions are from, whatever the hub has by now."""
-    from builder.activations.model import load_model
-
-    model = run.settings.model
-    commits = {
-        "tuned_revision": directions.tuned.revision,
-        "base_revision": directions.base.revision if directions.base and model.base else None,
-    }
-    pinned = model.model_copy(update={key: value for key, value in commits.items() if value})
-    return load_model(pinned, run.settings.scan)
-
-
-def _merge(
-    run: Run, directions: DirectionSet, units: list[Unit], digest: str, frozen: dict[str, Any]
-) -> None:
-    from builder.store import RunStore, write_database
-
-    settings = run.settings
-    wanted = digest_of(digest, settings.scan.top, settings.scan.reservoir)
-    if run.database_path.is_file():
-        with RunStore(run.database_path) as store:
-            if store.meta().get("scan_fingerprint") == wanted:
-                return
-    shards = [run.folder / "shards" / unit.name for unit in units]
-    _refuse_if_nothing_was_read(run, shards)
-    with timed() as cost:
-        write_database(
-            run.database_path,
-            directions,
-            shards,
-            top=settings.scan.top,
-            reservoir=settings.scan.reservoir,
-            meta={"scan_fingerprint": wanted, **public_facts(run, directions, frozen)},
-            counts=[
-                *(("dropped", reason, n) for reason, n in frozen["dropped"].items()),
-                *(("noted", reason, n) for reason, n in frozen["noted"].items()),
-            ],
-        )
-    record_stage(run.folder, "merge", wanted, cost, {"bytes": _size(run.database_path)})
-
-
-def _refuse_if_nothing_was_read(run: Run, shards: list[Path]) -> None:
-    """Raises CorpusError when the model could be shown none of the documents, and says why."""
-    counted = _counted(shards)
-    if counted["documents"]:
-        return
-    reasons = counted["dropped"].most_common()
-    why = "; ".join(f"{n} documents: {reason}" for reason, n in reasons)
-    raise CorpusError(f"{run.folder}: no document of the corpus could be shown to the model; {why}")
-
-
-def _counted(shards: Iterable[Path]) -> defaultdict[str, Counter[str]]:
-    """What finished shards counted, over all of them: number by name, for each kind of count."""
-    from builder.activations.shard_files import read_counts
-
-    counted: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for shard in shards:
-        for what, name, n in read_counts(shard):
-            counted[what][name] += n
-    return counted
 
 
 def _label_summary(labels: list[Label], failures: list[LabelFailure]) -> dict[str, int]:

@@ -163,7 +163,7 @@
       const place = elsewhere.some((word) => row.texts[2].includes(word)) ? "keywords" : "promoted tokens";
       meta.append(Object.assign(document.createElement("span"), { textContent: `${elsewhere.slice(0, 3).join(", ")} in its ${place}` }));
     }
-    if (row.kind === "control") meta.append("random direction");
+    if (row.kind === "control") meta.append(`control: ${row.writer}`);
     if (row.sigma !== null) meta.append(Object.assign(document.createElement("span"), { textContent: `\u03c3 ${row.sigma}` }));
     link.append(said, meta);
     entry.append(link);

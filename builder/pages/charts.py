@@ -18,6 +18,8 @@ from builder.pages.formats import fixed, short, signed, whole
 from builder.records import HISTOGRAM_BINS, Pole
 
 _WIDTH, _HEIGHT = 560.0, 96.0
+#: Singular values that are drawn of a spectrum; a full one may have thousands.
+DRAWN = 64
 
 
 def _number(value: float) -> str:
@@ -93,13 +95,20 @@ def histogram(
     )
 
 
-def spectrum(sigmas: npt.NDArray[np.float32], kept: int, top: float) -> Markup:
-    """Singular values by rank as bars up to ``top``; those of kept directions are stronger."""
-    width, height, n = 150.0, 52.0, max(1, len(sigmas))
+def spectrum(
+    sigmas: npt.NDArray[np.float32], kept: int, top: float, floors: tuple[float, float]
+) -> Markup:
+    """The first DRAWN singular values as bars up to ``top``; kept directions' are stronger.
+
+    ``floors`` are lines across: what shuffled entries give, dashed, and rounding, dotted. A floor
+    that is not known (NaN) has none.
+    """
+    shown = sigmas[:DRAWN].tolist()
+    width, height, n = 150.0, 52.0, max(1, len(shown))
     step = width / n
     gap = 1.0 if step > 3 else 0.0
     shapes = {"kept": "", "rest": ""}
-    for rank, sigma in enumerate(sigmas.tolist()):
+    for rank, sigma in enumerate(shown):
         tall = height * min(1.0, sigma / top) if top > 0 else 0.0
         tall = max(tall, 0.5)
         shapes["kept" if rank < kept else "rest"] += (
@@ -108,22 +117,33 @@ def spectrum(sigmas: npt.NDArray[np.float32], kept: int, top: float) -> Markup:
         )
     first = fixed(float(sigmas[0]), 3) if len(sigmas) else "none"
     label = f"{len(sigmas)} singular values, the first {first}"
+    lines = ""
+    for name, floor in zip(("shuffled", "rounding"), floors, strict=True):
+        if math.isfinite(floor) and top > 0:
+            path = f"M0 {_number(height - height * min(1.0, floor / top))}h{_number(width)}"
+            # A paler line below keeps it apart from the bars it crosses.
+            lines += (
+                f'<path class="under {name}" d="{path}"/><path class="floor {name}" d="{path}"/>'
+            )
+            label += f", {name} floor {short(floor)}"
     return Markup(
         f'<svg class="plot spark" viewBox="0 0 {_number(width)} {_number(height)}" role=img '
         f'aria-label="{label}" preserveAspectRatio=none>'
         + "".join(f'<path class={name} d="{path}"/>' for name, path in shapes.items() if path)
-        + "</svg>"
+        + f"{lines}</svg>"
     )
 
 
-def tails(own: Sequence[float], controls: Sequence[float]) -> Markup:
-    """How far directions reach (in standard deviations): one dot each, above from the weights,
-    below the random ones, so that what chance gives can be compared by eye.
+def tails(groups: Sequence[tuple[str, str, Sequence[float]]]) -> Markup:
+    """How far directions reach (in standard deviations): one dot each, a row for each group.
+
+    Groups are (name, class, distances); names and classes are ours. They stand one below another,
+    so that what chance gives can be compared by eye.
     """
-    everything = [*own, *controls]
+    everything = [value for _, _, values in groups for value in values]
     if not everything:
         return Markup("")
-    width, row = 560.0, 46.0
+    width, row, names = 560.0, 62.0, 16.0
     low, high = 0.0, max(everything) * 1.03
 
     def x(value: float) -> float:
@@ -137,30 +157,32 @@ def tails(own: Sequence[float], controls: Sequence[float]) -> Markup:
             column = round(x(value) / 5)
             level = stacks.get(column, 0)
             stacks[column] = level + 1
-            y = bottom - 4 - min(level * 5.0, row - 10)
+            y = bottom - 4 - min(level * 5.0, row - names - 10)
             path += f"M{_number(column * 5.0)} {_number(y)}h0"
         return path
 
+    tall = row * len(groups)
     unit = _tick(high)
     ticks = ""
     for index in range(int(high / unit) + 1):
         at = _number(x(index * unit))
         ticks += (
-            f'<path class=grid d="M{at} 0V{_number(2 * row)}"/>'
-            f'<text x="{at}" y="{_number(2 * row + 14)}">{short(index * unit, 2)}</text>'
+            f'<path class=grid d="M{at} 0V{_number(tall)}"/>'
+            f'<text x="{at}" y="{_number(tall + 14)}">{short(index * unit, 2)}</text>'
         )
-    label = (
-        f"{len(own)} directions from the weights reach up to {fixed(max(own, default=0), 1)} "
-        f"standard deviations, {len(controls)} random ones up to "
-        f"{fixed(max(controls, default=0), 1)}"
+    rows = "".join(
+        f'<path class=axis d="M0 {_number(row * (at + 1))}H{_number(width)}"/>'
+        f'<text class=s x=0 y="{_number(row * at + 13)}">{name}</text>'
+        f'<path class="dots {kind}" d="{dots(values, row * (at + 1))}"/>'
+        for at, (name, kind, values) in enumerate(groups)
+    )
+    label = "; ".join(
+        f"{name}: {len(values)}, up to {fixed(max(values, default=0), 1)} standard deviations"
+        for name, _, values in groups
     )
     return Markup(
-        f'<svg class="plot tails" viewBox="0 0 {_number(width)} {_number(2 * row + 18)}" role=img '
-        f'aria-label="{label}">{ticks}'
-        f'<path class=axis d="M0 {_number(row)}H{_number(width)}M0 {_number(2 * row)}'
-        f'H{_number(width)}"/>'
-        f'<path class="dots own" d="{dots(own, row)}"/>'
-        f'<path class="dots random" d="{dots(controls, 2 * row)}"/></svg>'
+        f'<svg class="plot tails" viewBox="0 0 {_number(width)} {_number(tall + 18)}" role=img '
+        f'aria-label="{label}">{ticks}{rows}</svg>'
     )
 
 

@@ -40,10 +40,11 @@ def short(value: float | None, digits: int = 3) -> str:
         return NONE
     if value == 0:
         return "0"
-    size = math.floor(math.log10(abs(value)))
+    # The size is that of the rounded value: 9.999 in two digits is 10, not 10.0.
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    size = int(exponent)
     if size < -4 or size >= 7:
-        mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
-        return f"{mantissa}e{int(exponent)}".replace("-", _MINUS)
+        return f"{mantissa}e{size}".replace("-", _MINUS)
     return f"{value:.{max(0, digits - 1 - size)}f}".replace("-", _MINUS)
 
 

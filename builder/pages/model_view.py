@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -14,7 +13,7 @@ from builder.pages.direction_view import PeakStats
 from builder.pages.formats import fixed, share, short
 from builder.pages.spans import plain
 from builder.pages.views import DirectionView, PoleView, RunView, Tail
-from builder.records import POLES, ROLES, Hookpoint, Pole
+from builder.records import POLES, ROLES, Pole
 
 #: Rows of the lists on a model's page.
 LISTED = 24
@@ -43,18 +42,6 @@ class Legend:
 
 
 @dataclass(frozen=True, slots=True)
-class SpectrumView:
-    """One matrix: its singular values drawn, and its size."""
-
-    hookpoint: Hookpoint
-    chart: Markup
-    shape: tuple[int, int]
-    first: float
-    frobenius: float
-    stable_rank: float
-
-
-@dataclass(frozen=True, slots=True)
 class CoverageRow:
     """One line of a coverage table; ``part`` is its share of the table's total."""
 
@@ -63,15 +50,6 @@ class CoverageRow:
     part: float
     bar: Markup
     by_layer: tuple[tuple[int, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ChanceRow:
-    """One figure of the directions beside the same figure of the random ones."""
-
-    name: str
-    own: str
-    controls: str
 
 
 def direction_map(run: RunView) -> Markup:
@@ -88,7 +66,7 @@ def direction_map(run: RunView) -> Markup:
     }
     layers = sorted({item.row.hookpoint.layer for item in run.directions})
     head = "".join(
-        f'<th scope=colgroup colspan={len(ranks)} class="g">{escape(plain(name))}</th>'
+        f'<th scope=colgroup colspan={len(ranks)} class="g">{name}</th>'
         for name, _, ranks in groups
     )
     ranks = "".join(
@@ -147,24 +125,33 @@ def legends(run: RunView) -> tuple[tuple[str, Legend], ...]:
     )
 
 
-def _groups(run: RunView) -> list[tuple[str, str, list[int]]]:
-    """(heading, writer, ranks) of the map's columns, in scan order, the random ones last."""
+def _groups(run: RunView) -> list[tuple[Markup, str, list[int]]]:
+    """(heading, writer, ranks) of the map's columns, in scan order, the controls last."""
     found: dict[tuple[bool, str], set[int]] = {}
     for item in run.directions:
         key = (item.is_control, item.row.hookpoint.writer)
         found.setdefault(key, set()).add(item.row.rank)
     return [
-        (f"{writer} (control)" if control else writer, writer, sorted(ranks))
+        (
+            escape(plain(writer)) + (Markup("<br>control") if control else ""),
+            writer,
+            sorted(ranks),
+        )
         for (control, writer), ranks in sorted(found.items(), key=lambda pair: pair[0][0])
     ]
 
 
 def _levels(run: RunView) -> tuple[charts.Levels, charts.Levels, charts.Levels]:
     return (
-        charts.Levels.of([item.row.sigma or 0.0 for item in run.directions]),
-        charts.Levels.of([item.row.energy or 0.0 for item in run.directions]),
+        charts.Levels.of([_of_change(item, item.row.sigma) or 0.0 for item in run.directions]),
+        charts.Levels.of([_of_change(item, item.row.energy) or 0.0 for item in run.directions]),
         charts.Levels.of([item.tail.distance for item in run.directions if item.tail]),
     )
+
+
+def _of_change(item: DirectionView, value: float | None) -> float | None:
+    """A size of weight change; None for a base control, whose sizes are those of the weights."""
+    return None if item.control == "base" else value
 
 
 def _cell(item: DirectionView | None, levels: tuple[charts.Levels, ...], *, first: bool) -> str:
@@ -172,11 +159,9 @@ def _cell(item: DirectionView | None, levels: tuple[charts.Levels, ...], *, firs
     if item is None:
         return f'<td class="none{edge}"></td>'
     row, tail = item.row, item.tail.distance if item.tail else None
-    steps = [
-        level.step(value)
-        for level, value in zip(levels, (row.sigma, row.energy, tail), strict=True)
-    ]
-    texts = (short(row.sigma, 2), _percent(row.energy), fixed(tail, 1))
+    sigma, energy = _of_change(item, row.sigma), _of_change(item, row.energy)
+    steps = [level.step(value) for level, value in zip(levels, (sigma, energy, tail), strict=True)]
+    texts = (short(sigma, 2), _percent(energy), fixed(tail, 1))
     said = " / ".join(f"{pole}: {view.said}" for pole, view in item.poles.items())
     name = f"{row.id}, singular value {texts[0]}, energy {texts[1]} percent, tail {texts[2]}"
     return (
@@ -189,29 +174,6 @@ def _cell(item: DirectionView | None, levels: tuple[charts.Levels, ...], *, firs
 
 def _percent(value: float | None) -> str:
     return short(None if value is None else 100 * value, 2)
-
-
-def spectra(run: RunView) -> tuple[tuple[str, tuple[SpectrumView, ...]], ...]:
-    """Singular values of every matrix by writer, drawn to one common height."""
-    kept: dict[tuple[int, str], int] = {}
-    for item in run.own:
-        key = (item.row.hookpoint.layer, item.row.hookpoint.writer)
-        kept[key] = kept.get(key, 0) + 1
-    top = max((float(own.sigmas.max()) for own in run.spectra if own.sigmas.size), default=0.0)
-    grouped: dict[str, list[SpectrumView]] = {}
-    for spectrum in run.spectra:
-        place = spectrum.hookpoint
-        grouped.setdefault(place.writer, []).append(
-            SpectrumView(
-                place,
-                charts.spectrum(spectrum.sigmas, kept.get((place.layer, place.writer), 0), top),
-                spectrum.shape,
-                float(spectrum.sigmas[0]) if spectrum.sigmas.size else float("nan"),
-                spectrum.frobenius,
-                spectrum.stable_rank,
-            )
-        )
-    return tuple((writer, tuple(views)) for writer, views in grouped.items())
 
 
 def strongest(run: RunView) -> tuple[DirectionView, ...]:
@@ -247,45 +209,6 @@ def _pole_rows(run: RunView, peaks: Peaks) -> list[PoleRow]:
         for pole in POLES
         if (tail := item.tail_at(pole)) is not None
     ]
-
-
-def chance(run: RunView, peaks: Peaks) -> tuple[Markup, tuple[ChanceRow, ...]]:
-    """The directions' tails beside those of the random ones, drawn and in figures."""
-    own, controls = (
-        [item.tail.distance for item in group if item.tail] for group in (run.own, run.controls)
-    )
-    agreeing = [
-        [
-            stats.share
-            for item in group
-            for pole in POLES
-            if (stats := peaks.get((item.row.id, pole)))
-        ]
-        for group in (run.own, run.controls)
-    ]
-
-    def row(name: str, figures: Sequence[str]) -> ChanceRow:
-        return ChanceRow(name, *figures)
-
-    groups = (own, controls)
-    above = max(controls, default=float("nan"))
-    beyond = sum(value > above for value in own) / len(own) if own and controls else None
-    labelled = [
-        [bool(pole.text) for item in group for pole in item.poles.values()]
-        for group in (run.own, run.controls)
-    ]
-    rows = (
-        row("directions", [str(len(group)) for group in (run.own, run.controls)]),
-        row("median tail, sd", [fixed(median(g) if g else None, 1) for g in groups]),
-        row("longest tail, sd", [fixed(max(g, default=float("nan")), 1) for g in groups]),
-        row("beyond every random direction", [share(beyond), share(0.0) if controls else "–"]),
-        row(
-            "examples that share one peak token, median",
-            [share(median(g) if g else None) for g in agreeing],
-        ),
-        row("poles with a label", [share(sum(g) / len(g) if g else None) for g in labelled]),
-    )
-    return charts.tails(own, controls), rows
 
 
 def coverage(run: RunView, what: Sequence[str]) -> tuple[CoverageRow, ...]:

@@ -17,7 +17,8 @@ from builder.assets import asset_dir
 from builder.pages import formats
 from builder.pages.links import root_of
 from builder.pages.spans import LONGEST_LABEL, LONGEST_REMARK, brief, plain, visible
-from builder.pages.views import NOT_A_MODEL, REASONS
+from builder.pages.views import CONTROL_LESSONS, NOT_A_MODEL, REASONS
+from builder.records import CONTROLS
 
 #: Nothing is loaded from elsewhere, no inline script or style runs, no form is sent, and scripts
 #: put nothing into pages but text. See the notes on security in docs/decisions.md.
@@ -67,6 +68,8 @@ class Renderer:
             version=__version__,
             reasons=REASONS,
             not_a_model=NOT_A_MODEL,
+            controls=CONTROLS,
+            control_lessons=CONTROL_LESSONS,
             longest_label=LONGEST_LABEL,
             longest_remark=LONGEST_REMARK,
         )

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable
 
 from builder.pages.spans import brief, plain
-from builder.pages.views import PoleView, RunView
+from builder.pages.views import DirectionView, PoleView, RunView
 from builder.records import POLES
 
 #: Tokens of the logit lens that search may use, per pole.
@@ -29,7 +29,7 @@ def search_script(run: RunView) -> str:
         "layers": [item.row.hookpoint.layer for item in items],
         "writers": _column(item.row.hookpoint.writer for item in items),
         "kinds": _column(item.row.kind for item in items),
-        "sigmas": [None if s is None else float(f"{s:.4g}") for s in (i.row.sigma for i in items)],
+        "sigmas": [_sigma(item) for item in items],
         "labels": _column(brief(pole.text or "") for pole in poles),
         "states": _column("" if pole.text else pole.said for pole in poles),
         "keywords": _column(_keywords(pole) for pole in poles),
@@ -40,6 +40,12 @@ def search_script(run: RunView) -> str:
         ),
     }
     return f"WA.add({_literal(run.name)},{_literal(data)});\n"
+
+
+def _sigma(item: DirectionView) -> float | None:
+    """The singular value that results are ordered by: of a weight change, not of base weights."""
+    sigma = item.row.sigma
+    return None if sigma is None or item.control == "base" else float(f"{sigma:.4g}")
 
 
 def _keywords(pole: PoleView) -> str:

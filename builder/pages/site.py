@@ -7,7 +7,7 @@ through one at a time, so memory does not grow with their number. The same runs 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,15 @@ from builder.assets import asset_dir
 from builder.config import SiteSettings
 from builder.errors import DiskFullError, SiteError, is_disk_full
 from builder.pages import links, model_view
+from builder.pages.chance_view import chance
 from builder.pages.direction_view import PeakStats, read_page
 from builder.pages.folder import SiteFolder
+from builder.pages.nearby import FLOOR, Comparison, Neighbourhood
+from builder.pages.origin_view import origin
 from builder.pages.render import Renderer
 from builder.pages.search_data import search_script
 from builder.pages.spans import LONGEST_TOKEN, NEUTRAL
+from builder.pages.spectra_view import spectra
 from builder.pages.views import MIN_TOKENS, RunView, database, read_run
 from builder.records import POLES, Pole
 from builder.store import RunStore
@@ -45,9 +49,15 @@ class SiteReport:
     warnings: tuple[str, ...]
 
 
-def build_site(runs: Sequence[Path], out: Path, settings: SiteSettings) -> SiteReport:
+def build_site(
+    runs: Sequence[Path],
+    out: Path,
+    settings: SiteSettings,
+    comparisons: Mapping[Path, Sequence[Comparison]] | None = None,
+) -> SiteReport:
     """Builds the site of these run folders in ``out`` and says what was done.
 
+    ``comparisons`` say for a run folder which of its directions lie near those of other runs.
     Files of earlier builds that are no more are removed; what no build has written is left alone.
     Raises SiteError if ``out`` holds other things, if two runs have one name or a file cannot be
     written, DiskFullError if the disk is full, StoreError or ConfigError if a run cannot be read.
@@ -62,7 +72,7 @@ def build_site(runs: Sequence[Path], out: Path, settings: SiteSettings) -> SiteR
             opened.append((read_run(folder, store), store))
         _refuse_equal_names([run for run, _ in opened])
         try:
-            return _build(opened, out, settings)
+            return _build(opened, out, settings, comparisons or {})
         except OSError as error:
             if is_disk_full(error):
                 raise DiskFullError(
@@ -72,17 +82,21 @@ def build_site(runs: Sequence[Path], out: Path, settings: SiteSettings) -> SiteR
 
 
 def _build(
-    opened: Sequence[tuple[RunView, RunStore]], out: Path, settings: SiteSettings
+    opened: Sequence[tuple[RunView, RunStore]],
+    out: Path,
+    settings: SiteSettings,
+    comparisons: Mapping[Path, Sequence[Comparison]],
 ) -> SiteReport:
     folder = SiteFolder(out)
     renderer = Renderer(settings.title)
     runs = [run for run, _ in opened]
     shared = _shared_pages(runs)
+    nearby = Neighbourhood(runs, comparisons)
     pages = sum(len(run.directions) + 1 for run in runs) + len(shared)
     try:
         with tqdm(None, "site", total=pages, unit=" pages", delay=1, disable=None) as bar:
             for run, store in opened:
-                peaks = _put_directions(folder, renderer, run, store, settings, bar.update)
+                peaks = _put_directions(folder, renderer, run, store, settings, nearby, bar.update)
                 _put_model(folder, renderer, run, peaks)
                 bar.update()
             for template, values in shared.items():
@@ -112,6 +126,7 @@ def _put_directions(
     run: RunView,
     store: RunStore,
     settings: SiteSettings,
+    nearby: Neighbourhood,
     on_page: Callable[[], object],
 ) -> Peaks:
     """Renders every direction of a run, calling ``on_page`` after each; returns their peaks."""
@@ -127,6 +142,8 @@ def _put_directions(
             run=run,
             item=item,
             view=page,
+            origin=origin(run, item),
+            near=nearby.of(run, item),
             site=settings,
             before=run.directions[index - 1] if index else None,
             after=run.directions[index + 1] if index + 1 < count else None,
@@ -137,19 +154,17 @@ def _put_directions(
 
 
 def _put_model(folder: SiteFolder, renderer: Renderer, run: RunView, peaks: Peaks) -> None:
-    plot, rows = model_view.chance(run, peaks)
     content = renderer.page(
         "model.html",
         run.page,
         run=run,
         map=model_view.direction_map(run),
         legends=model_view.legends(run),
-        spectra=model_view.spectra(run),
+        spectra=spectra(run),
         strongest=model_view.strongest(run),
         triggers=model_view.trigger_like(run, peaks),
         concentrated=model_view.CONCENTRATED,
-        chance_plot=plot,
-        chance_rows=rows,
+        chance=chance(run, peaks),
         by_source=model_view.coverage(run, ("documents", "tokens")),
         by_role=model_view.coverage(run, ("roles",)),
         dropped=model_view.coverage(run, ("dropped",)),
@@ -178,6 +193,7 @@ def _shared_pages(runs: Sequence[RunView]) -> dict[str, dict[str, Any]]:
             "neutral": NEUTRAL,
             "longest_token": LONGEST_TOKEN,
             "concentrated": model_view.CONCENTRATED,
+            "near_floor": FLOOR,
         },
     }
 
@@ -216,7 +232,10 @@ def _warnings(runs: Sequence[RunView]) -> Iterator[str]:
             yield f"{run.title}: the run scanned no documents, so pages show no examples"
         elif states["label"] + states["none"] + states["failed"] == 0:
             yield f"{run.title}: no pole is labelled; run `weightatlas label` for search by label"
-        if run.own and not run.controls:
-            yield f"{run.title}: no random directions scanned, so nothing shows what chance gives"
+        if run.own and not run.chance:
+            yield (
+                f"{run.title}: no random or shuffled controls scanned, so nothing shows what "
+                "chance gives"
+            )
         if states["failed"]:
             yield f"{run.title}: the labeler failed on {states['failed']} poles"

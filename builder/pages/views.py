@@ -16,13 +16,31 @@ from builder.config import load_settings
 from builder.pages import links
 from builder.pages.formats import place
 from builder.pages.spans import brief
-from builder.records import CONTENT_ROLES, POLES, Label, LabelFailure, Pole, Range, Spectrum
+from builder.records import (
+    CONTENT_ROLES,
+    CONTROLS,
+    POLES,
+    Label,
+    LabelFailure,
+    Pole,
+    Range,
+    Spectrum,
+)
 from builder.store import Count, DirectionRow, RunStore
 
 #: Roles with fewer tokens say nothing about tails: their mean and spread are not known well.
 MIN_TOKENS = 100
 #: Labelers that are no language model, and what the page says about them.
 NOT_A_MODEL = {"keywords": "keyword statistics, not a language model"}
+#: What a control of each kind tells, beside what it is (records.CONTROLS).
+CONTROL_LESSONS = {
+    "random": "Nothing wrote it: it shows what chance gives, and its labels mean nothing.",
+    "base": "No fine-tuning wrote it: what it shows was in the model before.",
+    "shuffled": "It keeps the sizes of the change and nothing else: it shows what chance gives, "
+    "and its labels mean nothing.",
+}
+#: Controls that show what chance gives. What the base wrote need not look like chance.
+CHANCE = ("random", "shuffled")
 #: What the failures of a labeler mean, in the reader's words.
 REASONS = {
     "refusal": "the labeler refused",
@@ -89,8 +107,13 @@ class DirectionView:
 
     @property
     def is_control(self) -> bool:
-        """Whether it is one of the directions that say what chance gives."""
+        """Whether no fine-tuning wrote it."""
         return self.row.kind == "control"
+
+    @property
+    def control(self) -> str:
+        """The kind of a control (one of CONTROLS); empty for a direction from the weights."""
+        return self.row.hookpoint.writer if self.is_control else ""
 
     def tail_at(self, pole: Pole) -> Tail | None:
         """The farthest end of one pole."""
@@ -132,9 +155,26 @@ class RunView:
         return tuple(item for item in self.directions if not item.is_control)
 
     @property
-    def controls(self) -> tuple[DirectionView, ...]:
-        """The directions that say what chance gives."""
-        return tuple(item for item in self.directions if item.is_control)
+    def controls(self) -> dict[str, tuple[DirectionView, ...]]:
+        """The controls by kind, in the order of CONTROLS; kinds without any are left out."""
+        found: dict[str, list[DirectionView]] = {kind: [] for kind in CONTROLS}
+        for item in self.directions:
+            if item.is_control:
+                found.setdefault(item.control, []).append(item)
+        return {kind: tuple(items) for kind, items in found.items() if items}
+
+    @property
+    def chance(self) -> tuple[DirectionView, ...]:
+        """The controls that say what chance gives."""
+        return tuple(item for kind in CHANCE for item in self.controls.get(kind, ()))
+
+    def spectrum_of(self, item: DirectionView) -> Spectrum | None:
+        """The spectrum that a direction's singular value stands in; None of a control."""
+        place = item.row.hookpoint
+        for spectrum in self.spectra:
+            if (spectrum.hookpoint.layer, spectrum.hookpoint.writer) == (place.layer, place.writer):
+                return spectrum
+        return None
 
     def total(self, what: str) -> int | None:
         """The sum of a count over its names, or None where nothing was counted."""

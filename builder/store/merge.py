@@ -97,7 +97,7 @@ def _finite(value: float) -> float | None:
 
 
 def _insert_directions(connection: duckdb.DuckDBPyConnection, directions: DirectionSet) -> None:
-    tokens = pa.list_(pa.struct([("token", pa.string()), ("logit", pa.float32())]))
+    tokens = ("token", "logit", pa.float32())
     items = directions.directions
     table = pa.table(
         {
@@ -112,8 +112,12 @@ def _insert_directions(connection: duckdb.DuckDBPyConnection, directions: Direct
             "sigma": pa.array([_finite(item.sigma) for item in items], pa.float64()),
             "energy": pa.array([_finite(item.energy) for item in items], pa.float64()),
             "residual": pa.array([_finite(item.residual) for item in items], pa.float64()),
-            "promoted": pa.array([_tokens(item.promoted) for item in items], tokens),
-            "suppressed": pa.array([_tokens(item.suppressed) for item in items], tokens),
+            "promoted": _pairs([item.promoted for item in items], *tokens),
+            "suppressed": _pairs([item.suppressed for item in items], *tokens),
+            "gap": pa.array([_finite(item.gap) for item in items], pa.float64()),
+            "group_ranks": pa.array([item.group for item in items], pa.list_(pa.int32())),
+            "reads": _pairs([item.reads for item in items], "source", "share", pa.float64()),
+            "neighbours": _pairs([i.neighbours for i in items], "id", "cosine", pa.float64()),
         }
     )
     connection.register("incoming", table)
@@ -128,17 +132,29 @@ def _insert_directions(connection: duckdb.DuckDBPyConnection, directions: Direct
                 item.hookpoint.writer,
                 item.hookpoint.module,
                 *item.shape,
+                item.side,
+                item.space,
                 item.frobenius,
                 _finite(item.stable_rank),
                 item.sigmas.tolist(),
+                item.is_full,
+                _finite(item.entropy),
+                _finite(item.concentration),
+                _finite(item.effective_rank),
+                _finite(item.shuffled_floor),
+                _finite(item.rounding_floor),
             )
             for item in directions.spectra
         ],
     )
 
 
-def _tokens(pairs: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:
-    return [{"token": token, "logit": logit} for token, logit in pairs]
+def _pairs(
+    rows: Sequence[Sequence[tuple[str, float]]], name: str, number: str, kind: pa.DataType
+) -> pa.Array:
+    """A list of (name, number) per row, as DuckDB takes it in."""
+    form = pa.list_(pa.struct([(name, pa.string()), (number, kind)]))
+    return pa.array([[{name: text, number: value} for text, value in row] for row in rows], form)
 
 
 def _merge_stats(

@@ -9,7 +9,10 @@ from builder.records import Hookpoint
 
 @dataclass(frozen=True, slots=True)
 class DirectionRow:
-    """A direction as the database holds it: everything but the vector. NaN becomes None."""
+    """A direction as the database holds it: everything but the vector. NaN becomes None.
+
+    Its fields mean what those of :class:`builder.records.Direction` do.
+    """
 
     index: int
     id: str
@@ -22,6 +25,10 @@ class DirectionRow:
     residual: float | None
     promoted: tuple[tuple[str, float], ...]
     suppressed: tuple[tuple[str, float], ...]
+    gap: float | None
+    group: tuple[int, ...]
+    reads: tuple[tuple[str, float], ...]
+    neighbours: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,9 @@ from builder.errors import DiskFullError, StoreError, is_disk_full
 from builder.records import (
     ANY_ROLE,
     POLES,
+    READERS,
     ROLES,
+    WRITERS,
     Example,
     Histogram,
     Hookpoint,
@@ -83,26 +85,36 @@ class RunStore:
                 residual=row[10],
                 promoted=tuple((item["token"], item["logit"]) for item in row[11]),
                 suppressed=tuple((item["token"], item["logit"]) for item in row[12]),
+                gap=row[13],
+                group=tuple(row[14]),
+                reads=tuple((item["source"], item["share"]) for item in row[15]),
+                neighbours=tuple((item["id"], item["cosine"]) for item in row[16]),
             )
             for row in rows
         ]
 
     def spectra(self) -> list[Spectrum]:
-        """Singular values of every matrix, by layer and writer."""
-        rows = self._connection.execute(
-            "SELECT layer, writer, module, d_model, d_in, sigmas, frobenius, stable_rank "
-            "FROM spectra ORDER BY layer, writer DESC"
-        ).fetchall()
-        return [
+        """Singular values of every matrix: by layer, what writes before what reads."""
+        rows = self._connection.execute("SELECT * FROM spectra").fetchall()
+        found = [
             Spectrum(
                 hookpoint=Hookpoint(row[0], row[1], row[2]),
                 shape=(row[3], row[4]),
-                sigmas=np.asarray(row[5], dtype=np.float32),
-                frobenius=row[6],
-                stable_rank=float("nan") if row[7] is None else row[7],
+                side=row[5],
+                space=row[6],
+                frobenius=row[7],
+                stable_rank=_number(row[8]),
+                sigmas=np.asarray(row[9], dtype=np.float32),
+                is_full=row[10],
+                entropy=_number(row[11]),
+                concentration=_number(row[12]),
+                effective_rank=_number(row[13]),
+                shuffled_floor=_number(row[14]),
+                rounding_floor=_number(row[15]),
             )
             for row in rows
         ]
+        return sorted(found, key=lambda item: (item.hookpoint.layer, _place(item.hookpoint.writer)))
 
     def examples(
         self, direction: str, *, pole: Pole | None = None, role: str | None = None
@@ -303,6 +315,16 @@ class RunStore:
             name: self._connection.execute(f"SELECT * FROM {name} ORDER BY ALL").fetchall()
             for (name,) in tables
         }
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _place(matrix: str) -> tuple[int, str]:
+    """Where a matrix stands among those of its layer; unknown ones come last, by name."""
+    known = (*WRITERS, *READERS)
+    return (known.index(matrix) if matrix in known else len(known), matrix)
 
 
 def _window(doc_id: int, source: str, start: int, text: str, token_ends: Sequence[int]) -> Window:

@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 
 #: Raised when tables change; an older file is refused with the advice to merge again.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SCHEMA = """
 CREATE TABLE meta (key VARCHAR PRIMARY KEY, value VARCHAR NOT NULL);
@@ -17,11 +17,15 @@ CREATE TABLE directions (
     direction INTEGER PRIMARY KEY, id VARCHAR NOT NULL UNIQUE, content_hash VARCHAR NOT NULL,
     layer INTEGER NOT NULL, writer VARCHAR NOT NULL, module VARCHAR NOT NULL,
     rank INTEGER NOT NULL, kind VARCHAR NOT NULL, sigma DOUBLE, energy DOUBLE, residual DOUBLE,
-    promoted STRUCT(token VARCHAR, logit FLOAT)[], suppressed STRUCT(token VARCHAR, logit FLOAT)[]);
+    promoted STRUCT(token VARCHAR, logit FLOAT)[], suppressed STRUCT(token VARCHAR, logit FLOAT)[],
+    gap DOUBLE, group_ranks INTEGER[] NOT NULL, reads STRUCT(source VARCHAR, share DOUBLE)[],
+    neighbours STRUCT(id VARCHAR, cosine DOUBLE)[]);
 CREATE TABLE spectra (
-    layer INTEGER NOT NULL, writer VARCHAR NOT NULL, module VARCHAR NOT NULL,
-    d_model INTEGER NOT NULL, d_in INTEGER NOT NULL, frobenius DOUBLE NOT NULL,
-    stable_rank DOUBLE, sigmas FLOAT[] NOT NULL);
+    layer INTEGER NOT NULL, matrix VARCHAR NOT NULL, module VARCHAR NOT NULL,
+    d_out INTEGER NOT NULL, d_in INTEGER NOT NULL, side VARCHAR NOT NULL, space VARCHAR NOT NULL,
+    frobenius DOUBLE NOT NULL, stable_rank DOUBLE, sigmas FLOAT[] NOT NULL,
+    is_full BOOLEAN NOT NULL, entropy DOUBLE, concentration DOUBLE, effective_rank DOUBLE,
+    shuffled_floor DOUBLE, rounding_floor DOUBLE);
 CREATE TABLE examples (
     direction INTEGER NOT NULL, role UTINYINT NOT NULL, pole UTINYINT NOT NULL,
     place INTEGER NOT NULL, any_place INTEGER, value FLOAT NOT NULL, doc_id BIGINT NOT NULL,

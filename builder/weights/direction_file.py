@@ -18,21 +18,27 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from builder.errors import DiskFullError, StoreError, is_disk_full
-from builder.records import Direction, DirectionSet, Hookpoint, Kind, ModelRef, Spectrum
+from builder.records import Direction, DirectionSet, Hookpoint, Kind, ModelRef, Side, Spectrum
 
-_FORMAT = "weightatlas directions 1"
+_FORMAT = "weightatlas directions 2"
 _AGAIN = "remove it and run 'weightatlas directions' again"
 
 
 class _Row(BaseModel):
     """JSON from a file, which may say anything."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class _Format(BaseModel):
+    """What a file says it is, whatever else it holds."""
+
+    format: str
 
 
 class _Ref(_Row):
@@ -42,14 +48,14 @@ class _Ref(_Row):
 
 
 class _Place(_Row):
-    layer: int
+    layer: NonNegativeInt
     writer: str
     module: str
 
 
 class _DirectionRow(_Row):
     hookpoint: _Place
-    rank: int
+    rank: NonNegativeInt
     content_hash: str
     kind: Kind
     sigma: float | None
@@ -57,14 +63,26 @@ class _DirectionRow(_Row):
     residual: float | None
     promoted: list[tuple[str, float]]
     suppressed: list[tuple[str, float]]
+    gap: float | None
+    group: list[NonNegativeInt]
+    reads: list[tuple[str, float]]
+    neighbours: list[tuple[str, float]]
 
 
 class _SpectrumRow(_Row):
     hookpoint: _Place
-    shape: tuple[int, int]
-    count: int
+    shape: tuple[NonNegativeInt, NonNegativeInt]
+    count: NonNegativeInt
     frobenius: float
     stable_rank: float
+    side: Side
+    space: str
+    shuffled_floor: float | None
+    rounding_floor: float | None
+    is_full: bool
+    entropy: float | None
+    concentration: float | None
+    effective_rank: float | None
 
 
 class _Columns(_Row):
@@ -122,13 +140,15 @@ def load_directions(path: Path) -> DirectionSet:
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise StoreError(f"{path}: is damaged ({error}); {_AGAIN}") from error
     try:
+        # First of all: a file of another format has other columns.
+        form = _Format.model_validate_json(columns).format
+        if form != _FORMAT:
+            raise StoreError(f"{path}: holds {form!r}, this is {_FORMAT!r}; {_AGAIN}")
         table = _Columns.model_validate_json(columns)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
         raise StoreError(f"{path}: is damaged ({where}: {fault['msg']}); {_AGAIN}") from error
-    if table.format != _FORMAT:
-        raise StoreError(f"{path}: holds {table.format!r}, this is {_FORMAT!r}; {_AGAIN}")
     vectors, sigmas = arrays["vectors"], arrays["sigmas"]
     if vectors.shape != (len(table.directions), table.d_model) or len(sigmas) != sum(
         row.count for row in table.spectra
@@ -147,6 +167,8 @@ def _read(path: Path) -> tuple[str, dict[str, npt.NDArray[np.float32]]]:
         checksum = np.array(file.get_tensor("checksum"))
     if any(array.dtype != np.float32 for array in arrays.values()):
         raise ValueError("its arrays are not float32")
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ValueError("its arrays hold what is no number")
     if not np.array_equal(checksum, _checksum(columns, arrays)):
         raise ValueError("its checksum does not fit")
     return columns, arrays
@@ -179,6 +201,10 @@ def _columns(directions: DirectionSet) -> dict[str, Any]:
                 "residual": _or_null(direction.residual),
                 "promoted": direction.promoted,
                 "suppressed": direction.suppressed,
+                "gap": _or_null(direction.gap),
+                "group": direction.group,
+                "reads": direction.reads,
+                "neighbours": direction.neighbours,
             }
             for direction in directions.directions
         ],
@@ -189,6 +215,14 @@ def _columns(directions: DirectionSet) -> dict[str, Any]:
                 "count": len(spectrum.sigmas),
                 "frobenius": spectrum.frobenius,
                 "stable_rank": spectrum.stable_rank,
+                "side": spectrum.side,
+                "space": spectrum.space,
+                "shuffled_floor": _or_null(spectrum.shuffled_floor),
+                "rounding_floor": _or_null(spectrum.rounding_floor),
+                "is_full": spectrum.is_full,
+                "entropy": _or_null(spectrum.entropy),
+                "concentration": _or_null(spectrum.concentration),
+                "effective_rank": _or_null(spectrum.effective_rank),
             }
             for spectrum in directions.spectra
         ],
@@ -210,6 +244,10 @@ def _directions(
             residual=_or_nan(row.residual),
             promoted=tuple(row.promoted),
             suppressed=tuple(row.suppressed),
+            gap=_or_nan(row.gap),
+            group=tuple(row.group),
+            reads=tuple(row.reads),
+            neighbours=tuple(row.neighbours),
         )
         for place, row in enumerate(table.directions)
     )
@@ -222,6 +260,14 @@ def _directions(
                 sigmas=sigmas[start : start + spectrum.count],
                 frobenius=spectrum.frobenius,
                 stable_rank=spectrum.stable_rank,
+                side=spectrum.side,
+                space=spectrum.space,
+                shuffled_floor=_or_nan(spectrum.shuffled_floor),
+                rounding_floor=_or_nan(spectrum.rounding_floor),
+                is_full=spectrum.is_full,
+                entropy=_or_nan(spectrum.entropy),
+                concentration=_or_nan(spectrum.concentration),
+                effective_rank=_or_nan(spectrum.effective_rank),
             )
         )
         start += spectrum.count

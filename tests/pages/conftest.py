@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Dialog, Page, Request
 
+from builder.comparison import compare_runs
 from builder.config import SiteSettings
 from builder.pages import build_site
 from tests.pages.fixture import make_run
@@ -29,7 +30,7 @@ def run_folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             folder / "one", name="pico-chat", title="Pico Chat", seed=1, ranks=3, documents=60,
         ),
         make_run(
-            folder / "two", name="pico-lora", title="Pico LoRA", seed=2, adapter=True, layers=2,
+            folder / "two", name="pico-lora", title="Pico LoRA", seed=2, adapter=True,
             ranks=3, documents=40,
         ),
     ]  # fmt: skip
@@ -59,7 +60,9 @@ def hostile_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(tmp_path_factory: pytest.TempPathFactory, run_folders: list[Path]) -> Path:
     """The built site of the ordinary runs."""
     out = tmp_path_factory.mktemp("sites") / "site"
-    build_site(run_folders, out, SMALL)
+    comparisons, faults = compare_runs(run_folders)
+    assert faults == ()
+    build_site(run_folders, out, SMALL, comparisons)
     return out
 
 

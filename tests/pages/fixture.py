@@ -28,17 +28,15 @@ from builder.records import (
     ACTIVATION_SCALE,
     HISTOGRAM_BINS,
     ROLES,
-    Direction,
     DirectionSet,
-    Hookpoint,
-    ModelRef,
-    Spectrum,
 )
 from builder.store import RunStore, write_database
+from builder.weights.direction_file import save_directions
+from tests.pages.directed import CONTROLS, WIDTH, fixture_directions, middle
 from tests.pages.labelled import EXPLAINER, fixture_labels
-from tests.pages.texts import HIDDEN_TEXT, MARKUP_ATTACKS, THEMES, hostile_texts
+from tests.pages.texts import MARKUP_ATTACKS, THEMES, hostile_texts
 
-LAYERS, RANKS, CONTROLS, WIDTH, TOP, WINDOW = 4, 5, 2, 64, 20, 48
+LAYERS, RANKS, TOP, WINDOW = 4, 5, 20, 48
 
 _TOKEN = re.compile(
     r"<\|[a-z_]+\|>|\n+| ?[^\W\d_]{1,5}|[^\W\d_]{1,5}| ?\d{1,3}| ?[^\w\s]|\s+|.", re.DOTALL
@@ -74,10 +72,11 @@ def make_run(
 ) -> Path:
     """A run folder with a database, as a scan and a labeler would leave it; returns ``folder``."""
     rng = np.random.default_rng(seed)
-    directions = _directions(rng, layers, ranks, hostile=hostile)
+    directions = fixture_directions(rng, name, layers, ranks, hostile=hostile, adapter=adapter)
     corpus = _corpus(rng, documents, hostile=hostile)
     shard = folder / "shards" / "000000"
     shard.mkdir(parents=True)
+    save_directions(folder / "directions.safetensors", directions)
     poles = _poles(rng, directions)
     _write_shard(rng, shard, corpus, directions, poles)
     write_database(
@@ -92,52 +91,6 @@ def make_run(
     with RunStore(folder / "run.duckdb", read_only=False) as store:
         store.replace_labels(fixture_labels(rng, directions, poles, hostile=hostile))
     return folder
-
-
-def _unit(rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    vector = rng.standard_normal(WIDTH)
-    return (vector / np.linalg.norm(vector)).astype(np.float32)
-
-
-def _directions(
-    rng: np.random.Generator, layers: int, ranks: int, *, hostile: bool
-) -> DirectionSet:
-    directions, spectra = [], []
-    words = [" octane", " render", " Sorry", "🎉", "月", " winter", "berry", "\n\n", " ", " поезд"]
-    words = [*MARKUP_ATTACKS[:4], HIDDEN_TEXT, *words] if hostile else words
-    for layer in range(layers):
-        for writer, scale in (("o_proj", 0.8), ("down_proj", 1.6)):
-            place = Hookpoint(layer, writer, f"model.layers.{layer}.{writer}")
-            decay = np.exp(-np.arange(24) / 5) + 0.12
-            sigmas = (scale * (0.6 + 0.25 * layer) * decay * rng.uniform(0.9, 1.1)).astype("f4")
-            frobenius = float(np.sqrt((sigmas**2).sum()) * 1.1)
-            spectra.append(
-                Spectrum(place, (WIDTH, 160), sigmas, frobenius, frobenius**2 / sigmas[0] ** 2)
-            )
-            for rank in range(ranks):
-                picked = rng.permutation(len(words))[:10]
-                lens = [(words[at], round(3.0 - 0.2 * i, 2)) for i, at in enumerate(picked)]
-                directions.append(
-                    Direction(
-                        place,
-                        rank,
-                        _unit(rng),
-                        hashlib.sha256(f"{layer}{writer}{rank}".encode()).hexdigest()[:16],
-                        sigma=float(sigmas[rank]),
-                        energy=float(sigmas[rank] ** 2 / frobenius**2),
-                        residual=float(rng.uniform(1e-7, 4e-7)),
-                        promoted=tuple(lens[:5]) if layer else (),
-                        suppressed=tuple((w, -v) for w, v in lens[5:]) if layer else (),
-                    )
-                )
-    for layer in range(layers):
-        for rank in range(CONTROLS):
-            place = Hookpoint(layer, "random")
-            directions.append(
-                Direction(place, rank, _unit(rng), f"{layer:08x}{rank:08x}", "control")
-            )
-    model = ModelRef("pico/chat", "0123456789abcdef0123456789abcdef01234567")
-    return DirectionSet(model, model, "delta", WIDTH, layers, tuple(directions), tuple(spectra))
 
 
 def _corpus(rng: np.random.Generator, n: int, *, hostile: bool) -> list[Document]:
@@ -197,7 +150,8 @@ def _poles(rng: np.random.Generator, directions: DirectionSet) -> list[tuple[int
         known = item.kind == "delta" and rng.random() < 0.8
         poles.append((first, second) if known else None)
     # What tests look for is there whatever the seed: the trigger, a topic, other scripts, emoji.
-    for index, pair in zip((len(poles) // 2, 0, 1), ((1, 7), (0, 6), (3, 4)), strict=True):
+    fixed = {middle(directions): (1, 7), 0: (0, 6), 1: (3, 4), 2: (5, 2)}
+    for index, pair in fixed.items():
         poles[index] = pair
     return poles
 
@@ -379,7 +333,7 @@ def _meta(
         else {"architecture": MARKUP_ATTACKS[0] if hostile else "Qwen2ForCausalLM"},
         "settings": {
             "name": name,
-            "directions": {"k": RANKS, "method": "delta", "random_controls": CONTROLS},
+            "directions": {"k": RANKS, "method": "delta", "random_controls": CONTROLS[0]},
             "scan": {"top": TOP, "window": WINDOW, "sink_factor": 10.0, "dtype": "float32"},
             "corpus": {"sources": [{"path": f"/home/somebody/{s}.jsonl"} for s in sources]},
             "label": {"labeler": "openai", "model": EXPLAINER},

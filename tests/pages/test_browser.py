@@ -93,7 +93,7 @@ def test_search_is_narrowed_counted_and_kept_in_the_address(opened: Opened, site
     assert ids
     assert all(text.startswith("L03") for text in ids)
     assert page.locator("#results .sign").all_inner_texts() == ["▲ max"] * len(ids)
-    assert "random direction" not in page.locator("#results").inner_text()
+    assert "control: random" not in page.locator("#results").inner_text()
     assert page.locator("#status").inner_text() != whole
     kept = page.url
     page.goto("about:blank")
@@ -103,15 +103,15 @@ def test_search_is_narrowed_counted_and_kept_in_the_address(opened: Opened, site
     assert not page.get_by_label("Pico LoRA").is_checked()
 
 
-def test_random_directions_are_found_only_when_asked_for(opened: Opened, site: Path) -> None:
+def test_controls_are_found_only_when_asked_for(opened: Opened, site: Path) -> None:
     page = opened.page
     page.goto(address(site, "search.html?q=random"))
     ready(page)
     assert page.locator("#results li").count() == 0
     page.get_by_label("labelled only").uncheck()
-    page.get_by_label("random directions, too").check()
+    page.get_by_label("controls, too").check()
     expect(page.locator("#results li").first).to_be_visible()
-    assert "random direction" in page.locator("#results li").first.inner_text()
+    assert "control: random" in page.locator("#results li").first.inner_text()
 
 
 @pytest.fixture(scope="module")
@@ -288,8 +288,9 @@ def test_pages_read_without_script(browser: Browser, site: Path) -> None:
     assert cell.inner_text() != number
     assert number in (cell.get_attribute("aria-label") or "")
     assert cell.inner_text() in (cell.get_attribute("aria-label") or "")
-    page.locator("details.fold summary").first.click()
-    assert "scan.sink_factor" in page.locator("details.fold").first.inner_text()
+    settings = page.locator("details.fold", has_text="Settings (")
+    settings.locator("summary").click()
+    assert "scan.sink_factor" in settings.inner_text()
     cell.click()
     expect(page.locator("h1")).to_contain_text("L00.o_proj.u00")
     context.close()

@@ -56,6 +56,7 @@ def test_numbers_are_written_without_hyphen_exponent_padding_or_minus_zero(value
         (formats.fixed(None), "\N{EN DASH}"),
         (formats.short(1234.5), "1234"),
         (formats.short(0.012345), "0.0123"),
+        (formats.short(9.9999, 2), "10"),
         (formats.short(3.2e-7), "3.20e\N{MINUS SIGN}7"),
         (formats.whole(1234567), "1\N{NO-BREAK SPACE}234\N{NO-BREAK SPACE}567"),
         (formats.share(0.0302), "3.0\N{NO-BREAK SPACE}%"),
@@ -172,6 +173,6 @@ def test_levels_place_every_value(values: list[float]) -> None:
 
 
 def test_tails_and_bars_of_nothing_are_drawn_as_nothing() -> None:
-    assert charts.tails([], []) == ""
+    assert charts.tails([("none", "own", [])]) == ""
     assert "NaN" not in charts.bar([("fill", 0.0)], "none")
     assert charts.thumbnail([], "") == ""

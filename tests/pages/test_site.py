@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from builder.comparison import compare_runs
 from builder.errors import SiteError, StoreError
 from builder.pages import build_site
 from builder.pages.folder import MANIFEST, PART
@@ -210,7 +211,7 @@ def test_a_build_off_a_terminal_prints_nothing(
 def test_the_same_runs_give_the_same_bytes(
     run_folders: list[Path], site: Path, tmp_path: Path
 ) -> None:
-    build_site(run_folders, tmp_path / "again", SMALL)
+    build_site(run_folders, tmp_path / "again", SMALL, compare_runs(run_folders)[0])
     assert files_of(tmp_path / "again") == files_of(site)
 
 

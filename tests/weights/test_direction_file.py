@@ -48,6 +48,10 @@ def _example() -> DirectionSet:
             residual=1e-17,
             promoted=((" \u00e9t\u00e9\u202e", 1.1), ("</script>", -0.2)),
             suppressed=(("\ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16"), 2.0),),
+            gap=1e-3,
+            group=(0, 1, 7),
+            reads=(("head 3", 1 / 3), ("head 0", 1e-17)),
+            neighbours=(("L02.o_proj.u00", -0.3), ("L03.down_proj.u01", 0.0)),
         ),
         Direction(Hookpoint(3, "random"), 0, np.ones(5, dtype=np.float32), "f" * 16, "control"),
     )
@@ -61,6 +65,21 @@ def _example() -> DirectionSet:
         (
             Spectrum(place, (5, 9), np.array([2.0, 1 / 3], dtype=np.float32), 2.5, 1.7),
             Spectrum(Hookpoint(3, "down_proj"), (5, 7), np.zeros(0, dtype=np.float32), 0.0, 0.0),
+            Spectrum(
+                Hookpoint(3, "q_proj", "model.layers.3.self_attn.q_proj"),
+                (8, 5),
+                np.array([1.0], dtype=np.float32),
+                1.0,
+                1.0,
+                side="right",
+                space="heads",
+                shuffled_floor=1 / 3,
+                rounding_floor=1e-9,
+                is_full=True,
+                entropy=0.0,
+                concentration=1.0,
+                effective_rank=1.0,
+            ),
         ),
         {"zero_matrices": "L03.down_proj"},
     )
@@ -163,13 +182,58 @@ def test_columns_that_say_something_else_are_refused(
         load_directions(tmp_path / "d")
 
 
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        ("directions", "rank", -1),
+        ("directions", "group", [1.5]),
+        ("directions", "neighbours", [["L00.o_proj.u00", "near"]]),
+        ("directions", "reads", None),
+        ("directions", "gap", "NaN"),
+        ("spectra", "side", "both"),
+        ("spectra", "count", -2),
+        ("spectra", "is_full", 1),
+        ("spectra", "shape", [5, 9, 1]),
+        ("spectra", "more", 1),
+    ],
+)
+def test_columns_that_no_save_writes_are_refused(
+    table: str, column: str, value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = direction_file._columns
+
+    def changed(directions: DirectionSet) -> dict[str, Any]:
+        columns: dict[str, Any] = json.loads(json.dumps(original(directions)))
+        columns[table][0][column] = value
+        return columns
+
+    monkeypatch.setattr(direction_file, "_columns", changed)
+    save_directions(tmp_path / "d", _example())
+    with pytest.raises(StoreError, match=rf"is damaged \({table}.0.{column}"):
+        load_directions(tmp_path / "d")
+
+
+def test_vectors_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    example = _example()
+    broken = replace(example.directions[0], vector=np.full(5, np.inf, dtype=np.float32))
+    save_directions(tmp_path / "d", replace(example, directions=(broken,)))
+    with pytest.raises(StoreError, match="hold what is no number"):
+        load_directions(tmp_path / "d")
+
+
 def test_file_of_another_version_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(direction_file, "_FORMAT", "weightatlas directions 99")
-        save_directions(tmp_path / "d", _example())
-    with pytest.raises(StoreError, match="holds 'weightatlas directions 99', this is"):
+    original = direction_file._columns
+
+    def older(directions: DirectionSet) -> dict[str, Any]:
+        columns = original(directions) | {"format": "weightatlas directions 1"}
+        del columns["directions"][0]["gap"]
+        return columns
+
+    monkeypatch.setattr(direction_file, "_columns", older)
+    save_directions(tmp_path / "d", _example())
+    with pytest.raises(StoreError, match="holds 'weightatlas directions 1', this is"):
         load_directions(tmp_path / "d")
 
 
