@@ -38,6 +38,11 @@ SHAPES = {
         "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
         "num_attention_heads": 32, "num_key_value_heads": 32,
     },
+    # Two layers of it, where memory and time for one matrix are to be seen.
+    "7b-2-layers": {
+        "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 2,
+        "num_attention_heads": 32, "num_key_value_heads": 32,
+    },
 }  # fmt: skip
 
 

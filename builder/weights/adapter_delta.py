@@ -96,12 +96,15 @@ class AdapterSource:
         _add(dense, base, -1.0)
         return replace(difference, content=digest.digest())
 
-    def base_weights(self, hookpoint: Hookpoint) -> torch.Tensor | None:
-        """diag(gain) W of the base, its adapter's part included, [d_out, d_in] float32."""
+    def base_weights(self, hookpoint: Hookpoint) -> WeightDelta | None:
+        """diag(gain) W of the base, its adapter's part included, dense."""
         place = self._base.place(hookpoint)
         weights = whole(self._base.checkpoint, self._base.match, place)
-        _add(weights, self._base.factors(hookpoint, Digest()), 1.0)
-        return weights
+        digest = Digest()
+        digest.word(weights.content.hex())
+        assert weights.dense is not None  # of a whole model
+        _add(weights.dense, self._base.factors(hookpoint, digest), 1.0)
+        return replace(weights, content=digest.digest())
 
     def stored_bytes(self, hookpoint: Hookpoint) -> int:
         """Bytes of the factors, and of the matrix in both models where these differ, by headers."""

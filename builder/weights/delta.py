@@ -71,8 +71,8 @@ class DeltaSource(Protocol):
     def delta(self, hookpoint: Hookpoint) -> WeightDelta:
         """The weight difference at one hookpoint."""
 
-    def base_weights(self, hookpoint: Hookpoint) -> torch.Tensor | None:
-        """diag(gain) W of the base, [d_out, d_in] float32; None without a base."""
+    def base_weights(self, hookpoint: Hookpoint) -> WeightDelta | None:
+        """diag(gain) W of the base, dense; None without a base."""
 
     def stored_bytes(self, hookpoint: Hookpoint) -> int:
         """Bytes that are read for the difference at one hookpoint, by headers."""
@@ -154,8 +154,8 @@ class CheckpointSource:
             hookpoint, shape, digest.digest(), dense=total, rounding=rounding.root_mean_square
         )
 
-    def base_weights(self, hookpoint: Hookpoint) -> torch.Tensor | None:
-        """diag(gain) W of the base, [d_out, d_in] float32; None without a base."""
+    def base_weights(self, hookpoint: Hookpoint) -> WeightDelta | None:
+        """diag(gain) W of the base, dense; None without a base."""
         if self._base is None or self._base_match is None:
             return None
         place = self._base_places[hookpoint.layer, hookpoint.writer]
@@ -180,14 +180,17 @@ class CheckpointSource:
                 raise CheckpointError(_shapes_differ(hookpoint, base, tuned))
 
 
-def whole(checkpoint: Checkpoint, found: Match, hookpoint: Hookpoint) -> torch.Tensor:
-    """diag(gain) W of one checkpoint, [d_out, d_in] float32."""
+def whole(checkpoint: Checkpoint, found: Match, hookpoint: Hookpoint) -> WeightDelta:
+    """diag(gain) W of one checkpoint, dense."""
     digest = Digest()
-    total = torch.empty(matrix_shape(checkpoint, found, hookpoint))
+    shape = matrix_shape(checkpoint, found, hookpoint)
+    total = torch.empty(shape)
     for row, column, values in blocks(checkpoint, found, hookpoint, digest):
         total[row : row + values.shape[0], column : column + values.shape[1]] = values
     scale = gain(checkpoint, found, hookpoint, digest)
-    return total if scale is None else total.mul_(scale[:, None])
+    if scale is not None:
+        total *= scale[:, None]
+    return WeightDelta(hookpoint, shape, digest.digest(), dense=total)
 
 
 def _check_same(base: Checkpoint, tuned: Checkpoint) -> None:

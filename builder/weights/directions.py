@@ -75,11 +75,13 @@ def compute_directions(model: ModelSettings, settings: DirectionSettings) -> Dir
                delay=1, disable=None)  # fmt: skip
     with bar:
         for hookpoint in source.hookpoints:
+            controls += _base_controls(source, hookpoint, plans[hookpoint], device)
             delta = source.delta(hookpoint).to(device)
             spectrum, top = _decomposed(delta, settings.k, full=everything)
             spectra.append(spectrum)
             directions += _directions(source, delta, spectrum, top, kind, settings.k)
-            controls += _controls(source, delta, plans[hookpoint], settings.seed)
+            controls += _shuffled_controls(delta, plans[hookpoint], settings.seed)
+            del delta  # before the next one is read
             bar.update()
         written = len(spectra)
         for hookpoint in readers:
@@ -209,21 +211,24 @@ def _reads(
     return neuron_shares(right, parts, [part_shape(source.model, part)[1] for part in parts])
 
 
-def _controls(
-    source: DeltaSource, delta: WeightDelta, plan: ControlPlan, seed: int
+def _base_controls(
+    source: DeltaSource, hookpoint: Hookpoint, plan: ControlPlan, device: torch.device
 ) -> Iterator[Direction]:
-    """The controls that a hookpoint contributes; a dense difference is shuffled in place."""
-    if plan.shuffled:
-        dense = delta.dense
-        if dense is None:
-            dense = torch.cat([(left @ right).float() for left, right in delta.factors], dim=1)
-        yield from shuffled_controls(dense, delta.hookpoint, plan.shuffled, delta.content, seed)
-    if plan.base:
-        weights = source.base_weights(delta.hookpoint)
-        if weights is not None:
-            device = delta.dense.device if delta.dense is not None else weights.device
-            weights = weights.to(device)
-            yield from base_controls(weights, delta.hookpoint, plan.base, delta.content)
+    weights = source.base_weights(hookpoint) if plan.base else None
+    if weights is not None:
+        weights = weights.to(device)
+        assert weights.dense is not None
+        yield from base_controls(weights.dense, hookpoint, plan.base, weights.content)
+
+
+def _shuffled_controls(delta: WeightDelta, plan: ControlPlan, seed: int) -> Iterator[Direction]:
+    """The shuffled controls that a hookpoint contributes; a dense difference is overwritten."""
+    if not plan.shuffled:
+        return
+    dense = delta.dense
+    if dense is None:
+        dense = torch.cat([(left @ right).float() for left, right in delta.factors], dim=1)
+    yield from shuffled_controls(dense, delta.hookpoint, plan.shuffled, delta.content, seed)
 
 
 def _control_facts(controls: Sequence[Direction], seed: int) -> str:

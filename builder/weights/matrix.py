@@ -103,6 +103,8 @@ def blocks(
                 finite(checkpoint.tensors.raw(part.name), where)
             yield Block(row + block.row, column + block.column, block.values)
         row, column = (row, column + columns) if writes else (row + rows, column)
+    # Pages of mapped files count as this process's memory for as long as they are mapped.
+    checkpoint.tensors.close()
 
 
 def _part_blocks(

@@ -22,8 +22,8 @@ FULL_SIDE = 256
 _BLOCK = 2048
 #: Singular values below this times sigma_1 times the larger side are rounding of the float32 input.
 _EPS = float(torch.finfo(torch.float32).eps)
-#: Below this sigma_k / ||M||_F the rounding of float32 products shows in the fifth digit.
-_NEEDS_DOUBLE = 2e-3
+#: Below this sigma_k / sigma_1 the rounding of float32 products shows in the fifth digit.
+_NEEDS_DOUBLE = 5e-3
 #: Eigenvectors taken beyond those asked for.
 _SPARE = 8
 
@@ -56,12 +56,11 @@ def top_singular(matrix: torch.Tensor, k: int, goal: Precision = EXACT) -> Singu
     wide = matrix.T if tall else matrix
     floor = _EPS * max(matrix.shape)
     found = None
-    if min(matrix.shape) > max(FULL_SIDE, 4 * k) and bool(matrix.any()):
+    if min(matrix.shape) > max(FULL_SIDE, 4 * k):
         found = truncated(wide, k, floor, goal)
         if found is not None:
             kept = _kept(found.sigma, k, floor)
-            size = float(torch.linalg.vector_norm(matrix))
-            if kept and float(found.sigma[kept - 1]) < _NEEDS_DOUBLE * size:
+            if kept and float(found.sigma[kept - 1]) < _NEEDS_DOUBLE * float(found.sigma[0]):
                 found = _sharpened(wide, found.u)
     if found is None:
         found = _decomposed(wide, k)

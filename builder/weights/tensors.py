@@ -80,7 +80,6 @@ class TensorFiles:
     def close(self) -> None:
         """Lets go of every mapped file; they are mapped again when needed."""
         self._handles.clear()
-        self._names.clear()
 
     def __contains__(self, name: object) -> bool:
         return name in self._files

@@ -81,18 +81,21 @@ def truncated(matrix: torch.Tensor, k: int, floor: float, goal: Precision = EXAC
     """
     basis = _sketched(matrix, min(matrix.shape[0], k + _SPARE_LOW))
     enough = max(_LOW_ENOUGH, goal.angle * goal.near)
-    basis, rest = _steps(_low_precision(matrix), basis, k, floor, enough)
+    basis, sigma, rest = _steps(_low_precision(matrix), basis, k, floor, enough)
     good = int((rest < max(_LOW_AT_REST, enough)).long().cumprod(0).sum())
     if good >= k:
         found = _finished(matrix, basis[:, : k + _SPARE], k, floor, goal)
         if not converged(found, k, floor, goal):
             # Neighbours behind the k-th hold it up; steps along residuals tell them apart.
             near = goal.angle * min(group_gaps(found.sigma.tolist(), goal.near)[:k])
-            basis, rest = _steps(matrix, basis, k, floor, max(near, _FULL_ENOUGH))
+            basis, sigma, rest = _steps(matrix, basis, k, floor, max(near, _FULL_ENOUGH))
+            good = int((rest < _LOW_AT_REST).long().cumprod(0).sum())
             found = _finished(matrix, basis, k, floor, goal)
         if converged(found, k, floor, goal):
             return found
-    return _by_gram(matrix, basis, k, floor, goal)
+    if float(sigma[-1]) <= floor * float(sigma[0]):  # nothing to damp: all there is was found
+        return None
+    return _by_gram(matrix, basis, sigma, good, k, floor, goal)
 
 
 def converged(found: Ritz, k: int, floor: float, goal: Precision = EXACT) -> bool:
@@ -151,8 +154,8 @@ def _sketched(matrix: torch.Tensor, count: int) -> torch.Tensor:
 
 def _steps(
     matrix: torch.Tensor, basis: torch.Tensor, k: int, floor: float, enough: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """An improved basis [m, b], strongest first, and the relative residuals [b] it had.
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """An improved basis [m, b], strongest first, the sigma [b] and relative residuals [b] it had.
 
     Ends when those of the first ``k`` are ``enough`` or fall too slowly. Residuals of triples that
     count as zero are zero. Products are made in the type of ``matrix``.
@@ -167,7 +170,7 @@ def _steps(
         sigma, turn = _turned(gram, count)
         u, weighted, scale = basis @ turn, turn.T @ half, sigma.float()
         inverse = _inverse(scale)
-        image = ((weighted * inverse[:, None]).to(matrix.dtype) @ matrix.T).float().T
+        image = (matrix @ (weighted * inverse[:, None]).to(matrix.dtype).T).float()
         rest = image - u * scale
         sizes = torch.linalg.vector_norm(rest, dim=0)
         kept = _kept(sigma, k, floor)
@@ -187,7 +190,7 @@ def _steps(
         above = torch.cat([torch.diag(scale.square()), cross.T], dim=1)
         gram = torch.cat([above, torch.cat([cross, onto @ onto.T], dim=1)])
         basis, half = torch.cat([u, new], dim=1), torch.cat([weighted, onto])
-    return _orthonormal(image), relative
+    return _orthonormal(image), sigma, relative
 
 
 def _low_precision(matrix: torch.Tensor) -> torch.Tensor:
@@ -242,21 +245,29 @@ def _orthonormal(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def _by_gram(
-    matrix: torch.Tensor, basis: torch.Tensor, k: int, floor: float, goal: Precision
+    matrix: torch.Tensor,
+    basis: torch.Tensor,
+    sigma: torch.Tensor,
+    good: int,
+    k: int,
+    floor: float,
+    goal: Precision,
 ) -> Ritz | None:
-    """The same by a Chebyshev filter on M M^T; None if that does not converge either."""
-    half = basis.T @ matrix
-    sigma, turn = _turned(half @ half.T, len(half))
-    if float(sigma[-1]) <= floor * float(sigma[0]):  # nothing to damp: all there is was found
-        return None
-    scale = sigma.to(half.dtype)
-    image = (((turn.T @ half) * _inverse(scale)[:, None]) @ matrix.T).T
-    rest = torch.linalg.vector_norm(image - (basis @ turn) * scale, dim=0).double() / sigma
-    sigma, turn = _turned(image.T @ image, image.shape[1])
-    basis, values = (image @ turn) * _inverse(sigma.to(image.dtype)), sigma.square()
-    # The half step after the residuals were taken left sigma_k / sigma of them.
-    strong = _standing_out(values, rest * (values[k - 1] / values).sqrt(), k)
-    out, basis, values = basis[:, :strong], basis[:, strong:], values[strong:]
+    """The same by a Chebyshev filter on M M^T; None if that does not converge either.
+
+    ``basis`` [m, b] has about the singular values ``sigma``; the first ``good`` are almost exact.
+    """
+    values = sigma.square()
+    out = basis[:, :0]
+    good = min(good, k - 1, int((values > _STANDS_OUT * values[k - 1]).sum()))
+    if good:
+        sharp, rest = _sharper(matrix, basis[:, :good])
+        # The half step after the residuals were taken left sigma_k / sigma of them.
+        left = rest * (values[k - 1] / values[:good]).sqrt()
+        strong = _standing_out(values, left, k)
+        out, values = sharp[:, :strong], values[strong:]
+        basis = torch.cat([sharp[:, strong:], basis[:, good:]], dim=1)
+        basis = _orthonormal(basis - out @ (out.T @ basis))
     gram = _gram(matrix, out)
     rest = torch.ones_like(values)
     for _ in range(_FILTERS):
@@ -280,14 +291,26 @@ def _by_gram(
     return None
 
 
+def _sharper(matrix: torch.Tensor, basis: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A basis after a step in float32, and the relative residuals before its second half."""
+    half = basis.T @ matrix
+    sigma, turn = _turned(half @ half.T, len(half))
+    scale = sigma.to(half.dtype)
+    image = matrix @ ((turn.T @ half) * _inverse(scale)[:, None]).T
+    rest = torch.linalg.vector_norm(image - (basis @ turn) * scale, dim=0).double()
+    _, turn = _turned(image.T @ image, image.shape[1])
+    return _orthonormal(image @ turn), rest / sigma.clamp(min=_TINY)
+
+
 def _standing_out(values: torch.Tensor, rest: torch.Tensor, k: int) -> int:
     """How many leading vectors are far enough above the k-th, and exact enough, to be taken out.
 
-    ``values`` are eigenvalues of the Gram matrix, ``rest`` relative residuals. What is taken out
-    wrongly pulls at the others by the square of its residual times its value.
+    ``values`` are eigenvalues of the Gram matrix, ``rest`` relative residuals of the first. What is
+    taken out wrongly pulls at the others by the square of its residual times its value.
     """
-    pull = rest.square() * values / values[k - 1]
-    fit = (values > _STANDS_OUT * values[k - 1]) & (pull < _PULL)
+    first = values[: len(rest)]
+    pull = rest.square() * first / values[k - 1]
+    fit = (first > _STANDS_OUT * values[k - 1]) & (pull < _PULL)
     return min(k - 1, int(fit.long().cumprod(0).sum()))
 
 

@@ -236,10 +236,12 @@ def matrices(folder: Path) -> dict[str, torch.Tensor]:
     """Every writer (with the gain after it) and every reader of a saved model, by key."""
     checkpoint = Checkpoint.open(str(folder))
     found = match(find_layout(checkpoint.config), checkpoint)
-    return {
-        place.key: whole(checkpoint, found, place)
-        for place in (*found.hookpoints, *found.readers())
-    }
+    values = {}
+    for place in (*found.hookpoints, *found.readers()):
+        dense = whole(checkpoint, found, place).dense
+        assert dense is not None
+        values[place.key] = dense
+    return values
 
 
 def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:

@@ -182,7 +182,9 @@ def test_base_controls_of_two_tunes_are_those_of_the_tune_compared_with(
     two = _adapter(tmp_path / "two", factors)
     settings = ModelSettings(tuned=str(_adapter(tmp_path / "one", _factors(2, 9))), base=str(two))
     source = open_source(settings, SETTINGS)
-    weights = source.base_weights(source.hookpoints[0])
+    found = source.base_weights(source.hookpoints[0])
+    assert found is not None
+    weights = found.dense
     assert weights is not None
     module = O_PROJ.format(0)
     torch.testing.assert_close(
