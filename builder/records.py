@@ -128,7 +128,7 @@ class Spectrum:
 
     Of a full spectrum, with p_i = sigma_i / sum(sigma): ``entropy`` -sum p ln p,
     ``concentration`` p_1 and ``effective_rank`` exp(entropy); NaN of a truncated one.
-    Source: PAPERS.md, section 4.1.
+    Source: Paul 2026 (arXiv 2604.08844).
     """
 
     hookpoint: Hookpoint
