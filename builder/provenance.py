@@ -173,7 +173,7 @@ def public_settings(settings: Settings) -> dict[str, Any]:
             source[key] = public_name(source[key]) if source[key] else ""
     # Where the labeler's endpoint is says nothing of the labels, and may say much of a network.
     del values["label"]["base_url"]
-    # Neither changes a result, and both may differ between the parts of a resumed run.
-    for key in ("batch_tokens", "device"):
-        del values["scan"][key]
+    # None changes a result beyond rounding, and they may differ between the parts of a resumed run.
+    for section, key in (("directions", "device"), ("scan", "batch_tokens"), ("scan", "device")):
+        del values[section][key]
     return values

@@ -1,7 +1,9 @@
 """How large and of what shape is each matrix's change? One Parquet table, a row per matrix.
 
 For notebooks and classifiers: features of magnitude (``frobenius``, ``sigma_1`` ...) and of shape
-(``stable_rank``, ``entropy`` ...) stand in columns of their own. Source: Paul 2026 (arXiv 2604.08844).
+(``stable_rank``, ``entropy`` ...) stand in columns of their own.
+Source: Paul 2026 (arXiv 2604.08844).
+
 Holds no path, time or version of its own; the same spectra give the same bytes.
 """
 
