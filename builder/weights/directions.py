@@ -227,7 +227,7 @@ def _shuffled_controls(delta: WeightDelta, plan: ControlPlan, seed: int) -> Iter
         return
     dense = delta.dense
     if dense is None:
-        dense = torch.cat([(left @ right).float() for left, right in delta.factors], dim=1)
+        dense = torch.cat([left.float() @ right.float() for left, right in delta.factors], dim=1)
     yield from shuffled_controls(dense, delta.hookpoint, plan.shuffled, delta.content, seed)
 
 
