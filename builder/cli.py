@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder import __version__
-from builder.errors import ConfigError, WeightAtlasError
+from builder.errors import ConfigError, WeightAtlasError, printable
 
 if TYPE_CHECKING:
     from builder.run_folder import Run
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(options)
     except WeightAtlasError as error:
-        print(f"weightatlas: {error}", file=sys.stderr)
+        print(f"weightatlas: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("\nweightatlas: stopped; give the same command again to go on", file=sys.stderr)
@@ -180,6 +180,7 @@ def _directions(options: argparse.Namespace) -> int:
             f"{spectrum['key']:{width}}  {spectrum['frobenius']:9.3g}  "
             f"{spectrum['stable_rank']:6.1f}  {spectrum['above_noise']:6.1f}  {top}"
         )
+    _print_base(None if found.base is None else str(found.base), found.facts)
     print("rank: stable rank; noise: first sigma over what the same entries shuffled would give")
     print(f"{len(found.directions)} directions in {run.directions_path}")
     return 0
@@ -187,26 +188,38 @@ def _directions(options: argparse.Namespace) -> int:
 
 def _direction_run(options: argparse.Namespace) -> Run:
     """The run of a recipe with the flags on top, or that of the flags alone."""
-    from builder.config import apply_override, parse_settings, run_name
-    from builder.run_folder import Run, checked_run, read_run
+    from builder.config import apply_override, here, parse_settings, run_name
+    from builder.run_folder import Run, checked_run, is_run_folder, read_run
 
-    quoted = {"model.tuned": options.tuned, "model.base": options.base}
-    flags = [f"{key}={json.dumps(value)}" for key, value in quoted.items() if value is not None]
+    if options.raw and options.base:
+        raise ConfigError("--raw looks at the tuned weights alone; leave --base out")
+    named = {"model.tuned": options.tuned, "model.base": options.base}
+    flags = [
+        f"{key}={json.dumps(here(value))}" for key, value in named.items() if value is not None
+    ]
     flags += ['directions.method="raw"'] if options.raw else []
     flags += [f'directions.matrices="{options.matrices}"'] if options.matrices else []
+    overrides = (*flags, *options.set)
     if options.place is not None:
         if options.out is not None:
             raise ConfigError("--out: a recipe or run folder says itself where its run is")
-        return read_run(options.place, (*flags, *options.set))
+        return read_run(options.place, overrides)
     if options.tuned is None:
         raise ConfigError("directions: give a recipe, a run folder, or --tuned MODEL")
     table: dict[str, Any] = {"name": run_name(options.out.name if options.out else options.tuned)}
     if options.out is not None:
+        if options.out.name in ("", ".."):
+            raise ConfigError(f"--out: needs a folder of its own, not {str(options.out)!r}")
+        if any(override.split("=")[0].strip() in ("name", "runs") for override in options.set):
+            raise ConfigError("--out says name and runs already; leave them out of --set")
         table["runs"] = str(options.out.parent)
-    for override in (*flags, *options.set):
+    for override in overrides:
         apply_override(table, override)
     settings = parse_settings(table, where="directions")
-    return checked_run(Run(options.out or Path(settings.runs) / settings.name, settings))
+    folder = options.out or Path(settings.runs) / settings.name
+    if is_run_folder(folder):  # what the flags leave out is as it is there
+        return read_run(folder, overrides)
+    return checked_run(Run(folder, settings))
 
 
 def _print_plan(plan: dict[str, Any], *, as_json: bool) -> None:
@@ -217,8 +230,16 @@ def _print_plan(plan: dict[str, Any], *, as_json: bool) -> None:
     for item in plan["matrices"]:
         shape = " x ".join(f"{side:,}" for side in item["shape"])
         print(f"{item['key']:{width}}  {shape:>17}  {item['bytes']:>15,} bytes  {item['module']}")
+    _print_base(plan["base"], plan["facts"])
     print(f"{len(plan['matrices'])} matrices, {plan['bytes']:,} bytes to read")
+    for what, size in plan["besides"].items():
+        print(f"  and {size:,} bytes for {what}")
     print(f"about {plan['peak_memory_mb']:,} MB of memory at the peak")
+
+
+def _print_base(base: str | None, facts: dict[str, str]) -> None:
+    if base is not None:
+        print(f"base: {printable(base)} ({facts.get('base_found', 'given')})")
 
 
 def _scan(options: argparse.Namespace) -> int:
@@ -291,7 +312,7 @@ def _status(options: argparse.Namespace) -> int:
 
 def _print_warnings(warnings: Sequence[str]) -> None:
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {printable(warning)}", file=sys.stderr)
 
 
 def _print_status(found: dict[str, Any]) -> None:

@@ -252,6 +252,15 @@ def dump_settings(settings: Settings) -> str:
     return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
 
 
+def here(name: str) -> str:
+    """A name that is a path here as an absolute one, so that it means the same from anywhere."""
+    try:
+        path = Path(name).expanduser()
+        return str(path.resolve()) if name.strip() and path.exists() else name
+    except (OSError, RuntimeError, ValueError):  # no path
+        return name
+
+
 def run_name(model: str) -> str:
     """A name for the run of a model: its public name, as far as the name of a run may go."""
     plain = re.sub(r"[^a-z0-9._-]+", "-", public_name(model).rpartition("/")[2].lower())
@@ -260,9 +269,12 @@ def run_name(model: str) -> str:
 
 def public_name(name: str) -> str:
     """A hub id as it is; of a local path only its last part, which names no user and no machine."""
-    local = Path(name).expanduser()
-    if local.is_absolute() or local.exists() or not HUB_ID.fullmatch(name):
-        return local.resolve().name or "local files"
+    try:
+        local = Path(name).expanduser()
+        if local.is_absolute() or local.exists() or not HUB_ID.fullmatch(name):
+            return local.resolve().name or "local files"
+    except (OSError, RuntimeError, ValueError):  # no path: too long, a NUL, nobody's home
+        return name.rstrip("/").rpartition("/")[2][:64] or "local files"
     return name
 
 

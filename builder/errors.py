@@ -87,6 +87,17 @@ def shown(text: str) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
 
 
+def printable(text: str) -> str:
+    """The text with control characters escaped, line breaks and tabs kept: safe for a terminal.
+
+    Names in messages may come from files that mean harm.
+    """
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1]
+        for character in text
+    )
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error, of the system or of a library that hides it in words, is a full disk."""
     if isinstance(error, OSError) and error.errno in _DISK_FULL:

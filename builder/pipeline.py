@@ -22,7 +22,7 @@ from builder.comparison import compare_runs
 from builder.config import SiteSettings
 from builder.errors import ConfigError, StoreError
 from builder.execute import disk_errors, read_json
-from builder.provenance import changeable_facts, model_stamps
+from builder.provenance import changeable_facts, model_stamps, unseen_bytes
 from builder.records import ANY_ROLE, POLES, DirectionSet, Label, LabelFailure, Spectrum
 from builder.run_folder import (
     Run,
@@ -150,6 +150,7 @@ def plan(run: Run) -> dict[str, Any]:
     from builder.weights.plan import plan_directions
 
     found = plan_directions(run.settings.model, run.settings.directions)
+    whole = unseen_bytes(run)
     return {
         "matrices": [
             {
@@ -161,6 +162,8 @@ def plan(run: Run) -> dict[str, Any]:
             for item in found.matrices
         ],
         "bytes": found.bytes,
+        "besides": found.besides | ({"telling changed files": whole} if whole else {}),
+        "base": found.base,
         "peak_memory_mb": found.peak_memory // 2**20,
         "facts": found.facts,
     }

@@ -65,6 +65,22 @@ def model_stamps(run: Run, *, keep: bool = False) -> dict[str, list[list[str]]]:
     }
 
 
+def unseen_bytes(run: Run) -> int:
+    """Bytes of the local files that :func:`model_stamps` would have to read."""
+    known = _known(run.folder / "stages" / "models.json")
+    sizes = {
+        str(file.resolve()): file.stat()
+        for listed in _read_files(run.settings).values()
+        for file in listed
+    }
+    return sum(
+        stat.st_size
+        for key, stat in sizes.items()
+        if not isinstance(known.get(key), list)
+        or known[key][:2] != [stat.st_size, stat.st_mtime_ns]
+    )
+
+
 def _read_files(settings: Settings) -> dict[str, list[Path]]:
     """Files of the local folders that the two models are read from; the hub is not asked.
 

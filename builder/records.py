@@ -122,8 +122,9 @@ class Spectrum:
     stream: left for what writes to it, right for what reads it; ``space`` is where the vectors of
     the other side lie (``heads``, ``keys``, ``values``, ``neurons``).
 
-    Two floors that sigma_1 of a meaningless difference would reach: ``shuffled_floor`` with the
-    same entries in random places, ``rounding_floor`` from the rounding of the stored tuned weights
+    Two floors that sigma_1 of a meaningless difference would reach: ``shuffled_floor`` with entries
+    of the same size in random places (more if their mean is not zero or a few dwarf the rest, as
+    shuffled controls show), ``rounding_floor`` from the rounding of the stored tuned weights
     alone (NaN where nothing was rounded).
 
     Of a full spectrum, with p_i = sigma_i / sum(sigma): ``entropy`` -sum p ln p,

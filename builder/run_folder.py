@@ -81,6 +81,11 @@ def existing_run(folder: Path, overrides: tuple[str, ...] = ()) -> Run:
     return Run(folder, load_settings(folder / "run.toml", overrides))
 
 
+def is_run_folder(place: Path) -> bool:
+    """Whether a run's settings are there; raises ConfigError for what can be no folder."""
+    return _is_folder(place) and (place / "run.toml").is_file()
+
+
 def _is_folder(place: Path) -> bool:
     try:
         return place.is_dir()

@@ -227,7 +227,7 @@ def read_run(folder: Path, store: RunStore) -> RunView:
         base_revision=_text(base.get("revision")),
         tuned_revision=_text(tuned.get("revision")),
         method=method,
-        how=_how(method, str(model.get("kind") or "")),
+        how=_how(method, str(model.get("kind") or ""), _mapping(meta.get("facts"))),
         d_model=meta["d_model"] if isinstance(meta.get("d_model"), int) else None,
         n_layers=_layers(meta.get("n_layers"), rows),
         facts={str(key): str(value) for key, value in _mapping(meta.get("facts")).items()},
@@ -334,10 +334,12 @@ def _last_part(path: Any) -> str:
     return str(path).replace("\\", "/").rstrip("/").rpartition("/")[2] if path else ""
 
 
-def _how(method: str, kind: str) -> str:
+def _how(method: str, kind: str, facts: Mapping[str, Any]) -> str:
     """How the model was tuned, as far as its files say."""
     if method == "raw":
         return "weights alone, no base"
+    if "base_adapter" in facts:  # what is compared with is itself a tune
+        return "two tunes of one model"
     return {"adapter": "LoRA adapter", "checkpoint": "full fine-tune"}.get(kind, "fine-tune")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig
+from transformers import AutoConfig, PretrainedConfig
 
 from builder.errors import CheckpointError, shown
 from builder.records import ModelRef
@@ -57,7 +57,13 @@ class Checkpoint:
     @property
     def text_config(self) -> Any:
         """The part of the configuration that describes the language model."""
-        return self.config.get_text_config(decoder=True)
+        text = self.config.get_text_config(decoder=True)
+        if not isinstance(text, PretrainedConfig):
+            raise CheckpointError(
+                f"{self.ref}: config.json describes its language model as {shown(repr(text))}, not "
+                "as transformers does"
+            )
+        return text
 
     @property
     def model_type(self) -> str:

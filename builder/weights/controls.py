@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from builder.config import DirectionSettings
@@ -82,39 +81,13 @@ def shuffled_controls(
 
 
 def shuffled(matrix: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
-    """The same entries of a contiguous matrix in other places; the argument is overwritten.
+    """The same entries in random order; a contiguous matrix on the CPU is overwritten.
 
-    On the CPU, rows and columns change places, each row is turned by a random amount, and then each
-    column: what stood together is spread over the matrix, and its singular values become those of a
-    matrix with the entries in random order, for a fraction of the time, which goes into jumping
-    about in memory. Other devices do draw a random order.
+    Always drawn on the CPU: a control must not depend on the device.
     """
-    if matrix.device.type != "cpu":
-        torch_generator = torch.Generator(matrix.device).manual_seed(int(generator.integers(2**62)))
-        order = torch.randperm(matrix.numel(), device=matrix.device, generator=torch_generator)
-        return matrix.reshape(-1)[order].reshape(matrix.shape)
-    rows, columns = matrix.shape
-    values: npt.NDArray[np.float32] = matrix.numpy()
-    mixed = np.empty_like(values)
-    _mix(values, mixed, generator)
-    upright, turned = values.reshape(columns, rows), mixed.reshape(columns, rows)
-    upright[:] = mixed.T
-    _mix(upright, turned, generator)
-    values[:] = turned.T
-    return matrix
-
-
-def _mix(
-    values: npt.NDArray[np.float32], to: npt.NDArray[np.float32], generator: np.random.Generator
-) -> None:
-    """Writes each row to a place of its own, its entries in one new order, turned at random."""
-    rows, columns = values.shape
-    order = generator.permutation(columns)
-    twice = np.concatenate([order, order])
-    offsets: npt.NDArray[np.int64] = generator.integers(0, columns, size=(rows,))
-    for row, place in enumerate(generator.permutation(rows).tolist()):
-        by = int(offsets[row])
-        np.take(values[row], twice[by : by + columns], out=to[place], mode="clip")
+    values = matrix.cpu()
+    generator.shuffle(values.view(-1).numpy())
+    return values.to(matrix.device)
 
 
 def _singular(

@@ -259,9 +259,11 @@ def _with_tokens(
         return plain, {"tokenizer": reason, "logit_lens": "not computed: no tokenizer"}
     try:
         tokens = TokenTexts.load(folders[0])
-    except CheckpointError as error:
-        # The weights are fine without it; the scan, which cannot do without, will refuse.
-        return plain, {"tokenizer": str(error), "logit_lens": "not computed: no tokenizer"}
+    except CheckpointError:
+        # The weights are fine without it; the scan, which cannot do without, will refuse and say
+        # why. Facts are published, and the error names a folder.
+        reason = "none: the model's tokenizer cannot be loaded"
+        return plain, {"tokenizer": reason, "logit_lens": "not computed: no tokenizer"}
     facts = {"tokenizer": tokens.name}
     head = find_head(source.model, source.match, adapter)
     if isinstance(head, str):

@@ -68,14 +68,9 @@ class Head:
 def find_head(checkpoint: Checkpoint, match: Match, adapter: Adapter | None = None) -> Head | str:
     """The head of a model, or in words why it has none that the lens can use."""
     layout, tensors = match.layout, checkpoint.tensors
-    embed = f"{match.prefix}{layout.embed}.weight"
-    names = match.heads()
-    head = next((name for name in (*names, embed) if name in tensors), None)
-    # A wrapper may say it for its language model.
-    configs = (checkpoint.config, checkpoint.text_config)
-    tied = any(getattr(config, "tie_word_embeddings", False) for config in configs)
-    if head is None or (head == embed and not tied):
-        return f"the checkpoint has no unembedding (looked for {' or '.join(names)})"
+    head = head_name(checkpoint, match)
+    if head is None:
+        return f"the checkpoint has no unembedding (looked for {' or '.join(match.heads())})"
     shape = tensors.shape(head)
     if len(shape) != 2 or shape[1] != checkpoint.d_model:
         return f"the unembedding {head} has shape {list(shape)}, not the width of the stream"
@@ -86,6 +81,16 @@ def find_head(checkpoint: Checkpoint, match: Match, adapter: Adapter | None = No
             return f"the checkpoint has no final norm (looked for {norm})"
         gain = checkpoint.tensor(norm) + (1.0 if layout.norm.endswith("_plus") else 0.0)
     return Head(checkpoint, layout.norm, gain, head, _head_factors(adapter, layout.head, shape))
+
+
+def head_name(checkpoint: Checkpoint, match: Match) -> str | None:
+    """Name of the unembedding's tensor, which is the embedding's where they are tied."""
+    names, embed = match.heads(), f"{match.prefix}{match.layout.embed}.weight"
+    # A wrapper may say it for its language model.
+    configs = (checkpoint.config, checkpoint.text_config)
+    tied = any(getattr(config, "tie_word_embeddings", False) for config in configs)
+    found = next((name for name in (*names, embed) if name in checkpoint.tensors), None)
+    return None if found == embed and embed not in names and not tied else found
 
 
 def strongest_tokens(

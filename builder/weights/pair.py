@@ -18,6 +18,7 @@ from builder.weights.adapter import Adapter, is_adapter
 from builder.weights.card import base_of_card
 from builder.weights.source import Place, fetch, locate
 
+_SET = ", and setting model.base takes another"
 GIVEN, BY_ADAPTER, BY_CARD = "given", "named by the adapter", "named by the model card"
 
 
@@ -125,9 +126,12 @@ class Finder:
         return self._of_card(named, self.model.base_revision)
 
     def _of_card(self, named: str | Path, revision: str | None) -> Place:
-        if isinstance(named, Path):
-            return self._locate(str(named), revision)
-        return fetch(named, revision, ask_hub=self.ask_hub)
+        try:
+            if isinstance(named, Path):
+                return self._locate(str(named), revision)
+            return fetch(named, revision, ask_hub=self.ask_hub)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; the model card names it as the base{_SET}") from error
 
     def _locate(self, source: str, revision: str | None) -> Place:
         return locate(source, revision, ask_hub=self.ask_hub)

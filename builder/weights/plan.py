@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from builder.config import DirectionSettings, ModelSettings
 from builder.records import Hookpoint
-from builder.weights.delta import DeltaSource
+from builder.weights.checkpoint import has_tokenizer
+from builder.weights.controls import plan_controls
+from builder.weights.delta import DeltaSource, stored_bytes
+from builder.weights.logit_lens import head_name
 from builder.weights.matrix import matrix_shape
 from builder.weights.open_source import open_source
 
@@ -34,7 +38,10 @@ class Plan:
 
     matrices: tuple[PlannedMatrix, ...]
     peak_memory: int
+    base: str | None
     facts: dict[str, str]
+    #: Bytes that are read besides the matrices' own, by what they are for.
+    besides: dict[str, int]
 
     @property
     def bytes(self) -> int:
@@ -56,7 +63,25 @@ def plan_directions(model: ModelSettings, settings: DirectionSettings) -> Plan:
     peak = _LIBRARIES + _ENTRY * entries + 4 * _VECTORS * sides
     if settings.matrices == "all":
         peak += 8 * 3 * side * side  # a Gram matrix in float64 and what its eigenvalues take
-    return Plan(matrices, peak, source.facts)
+    base = None if source.base is None else str(source.base)
+    return Plan(matrices, peak, base, source.facts, _besides(source, settings))
+
+
+def _besides(source: DeltaSource, settings: DirectionSettings) -> dict[str, int]:
+    plans = plan_controls(source.hookpoints, settings, has_base=source.base is not None)
+    controls = sum(
+        stored_bytes(source.model, source.match, place)
+        for place, plan in plans.items()
+        if plan.base
+    )
+    lens = 0
+    if settings.logit_lens_tokens and has_tokenizer(source.model.folder):
+        head = head_name(source.model, source.match)
+        if head is not None:
+            tensors = source.model.tensors
+            lens = math.prod(tensors.shape(head)) * tensors.item_size(head)
+    found = {"base controls": controls, "promoted and suppressed tokens": lens}
+    return {what: size for what, size in found.items() if size}
 
 
 def _planned(source: DeltaSource, place: Hookpoint) -> PlannedMatrix:

@@ -104,7 +104,8 @@ def fetch(repo: str, revision: str | None = None, *, ask_hub: bool = True) -> Pl
         OSError,
     ) as error:
         raise CheckpointError(
-            f"{repo}: no such folder here, nor a model of this id from the hub ({reason(error)})"
+            f"{repo}{f' at revision {revision}' if revision else ''}: no such folder here, nor a "
+            f"model of this id from the hub ({reason(error)})"
         ) from error
     if not _COMMIT.fullmatch(folder.name):
         raise CheckpointError(f"{repo}: the hub's cache does not say which commit {folder} is")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from pickle import UnpicklingError  # the exception only, which torch.load raises
@@ -27,6 +28,8 @@ _ITEM_SIZES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 _STORED = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 _PART = re.compile(r"(.*)-(\d+)-of-(\d+)\.(?:safetensors|bin)")
 _INDEX_LIMIT = 256 * 2**20
+#: A hundred thousand tensors need a tenth of it.
+_HEADER_LIMIT = 32 * 2**20
 #: What the libraries raise about a tensor that is damaged, of an unknown type, or too large.
 _UNREADABLE = (
     *(AttributeError, IndexError, KeyError, MemoryError, OSError, OverflowError, RuntimeError),
@@ -276,6 +279,13 @@ def _stays_inside(target: str) -> bool:
 
 def _open_safetensors(path: Path) -> Any:
     try:
+        with path.open("rb") as stream:
+            header = int.from_bytes(stream.read(8), "little")
+        if header > _HEADER_LIMIT:
+            raise CheckpointError(
+                f"{path}: its header says that it is {header:,} bytes long, which no table of "
+                "tensors needs; copy or download it again"
+            )
         return safe_open(str(path), framework="pt", device="cpu")
     except _UNREADABLE as error:
         raise CheckpointError(
@@ -284,6 +294,7 @@ def _open_safetensors(path: Path) -> Any:
 
 
 def _open_bin(path: Path) -> dict[str, torch.Tensor]:
+    _check_archive(path)
     try:
         table = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (*_UNREADABLE, AssertionError, EOFError, UnpicklingError) as error:
@@ -296,3 +307,22 @@ def _open_bin(path: Path) -> dict[str, torch.Tensor]:
     ):
         raise CheckpointError(f"{path}: is not a plain table of tensors; convert it to safetensors")
     return table
+
+
+def _check_archive(path: Path) -> None:
+    """Raises CheckpointError for a zip archive that would unpack to more than it is.
+
+    torch stores the records of a checkpoint as they are.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            records = archive.infolist()
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return  # an old format, or damaged: torch says
+    for record in records:
+        packed = record.compress_type != zipfile.ZIP_STORED
+        if packed or (record.filename.endswith(".pkl") and record.file_size > _HEADER_LIMIT):
+            raise CheckpointError(
+                f"{path}: record {shown(record.filename)!r} is compressed, or larger than any "
+                "table of tensors; this is no checkpoint that torch saved"
+            )

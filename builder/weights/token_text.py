@@ -17,16 +17,6 @@ from transformers import AutoTokenizer
 from builder.errors import CheckpointError
 from builder.weights.reasons import reason
 
-_FAILURES = (
-    AttributeError,
-    ImportError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-
 
 class TokenTexts:
     """Texts of token ids by one tokenizer."""
@@ -43,7 +33,7 @@ class TokenTexts:
         """The tokenizer of a model folder; raises CheckpointError if it cannot be loaded."""
         try:
             return cls(AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False))
-        except _FAILURES as error:
+        except Exception as error:
             raise CheckpointError(
                 f"{folder}: its tokenizer cannot be loaded: {reason(error)}"
             ) from error

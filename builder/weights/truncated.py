@@ -1,11 +1,11 @@
 """What are the top singular triples of a large dense matrix, without decomposing all of it?
 
-Subspace iteration that stops when the answer is right, not after a number of steps. A sketch (the
-matrix's columns, signed at random and added up) gives a first subspace. Steps improve it, each by
-the best triples of the subspace and of where its residuals point, in bfloat16 where the hardware
-multiplies that several times faster, down to what bfloat16 can tell. Half steps in float32 finish
-it. A spectrum that hardly falls behind the vectors asked for, as at the edge of a noise bulk, would
-take very many steps: there the Gram matrix is formed, without the vectors that stand out and whose
+Subspace iteration that stops when the answer is right, not after a number of steps. A sketch
+(random sums of the matrix's columns) gives a first subspace. Steps improve it, each by the best
+triples of the subspace and of where its residuals point, in bfloat16 where the hardware multiplies
+that several times faster, down to what bfloat16 can tell. Half steps in float32 finish it. A
+spectrum that hardly falls behind the vectors asked for, as at the edge of a noise bulk, would take
+very many steps: there the Gram matrix is formed, without the vectors that stand out and whose
 squares would drown the rest, and a Chebyshev filter, which costs little on it, does the work.
 
 When it stops: let r be the residual and gap the distance to the nearest other singular value, both
@@ -13,13 +13,14 @@ over sigma. The angle between u and the true vector is at most about r / gap, an
 of sigma r^2 / gap. Both must be as small as asked for (``Precision``), at every vector. Those that
 are too close together to tell apart are taken as one group, of which only the common subspace is
 determined, by its gap to the rest.
-Sources: Halko, Martinsson and Tropp 2011 (randomized range finder); Clarkson and Woodruff 2013 (the
-sketch); Knyazev 2001 (steps along residuals); Zhou, Saad, Tiago and Chelikowsky 2006 (Chebyshev
-filter); Davis and Kahan 1970 (the bound).
+Sources: Halko, Martinsson and Tropp 2011 (randomized range finder); Knyazev 2001 (steps along
+residuals); Zhou, Saad, Tiago and Chelikowsky 2006 (Chebyshev filter); Davis and Kahan 1970 (the
+bound).
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ ROUGH = Precision(near=0.2, angle=0.25, error=0.1)
 
 #: Vectors iterated beyond those asked for: in float32, and in the cheap steps before.
 _SPARE, _SPARE_LOW = 4, 28
-_SKETCH = 128
+_SKETCH = 96
 #: Relative residual at which the cheap steps end; bfloat16 gets little below it.
 _LOW_ENOUGH, _FULL_ENOUGH = 4e-3, 1e-5
 #: A step that leaves more than this of the residual is too slow, or at what bfloat16 can tell.
@@ -79,9 +80,13 @@ def truncated(matrix: torch.Tensor, k: int, floor: float, goal: Precision = EXAC
 
     Triples whose sigma is at most ``floor`` * sigma_1 count as zero and need not converge.
     """
-    basis = _sketched(matrix, min(matrix.shape[0], k + _SPARE_LOW))
+    low = _low_precision(matrix)
+    sketch = _sketched(low, min(matrix.shape[0], k + _SPARE_LOW))
+    if sketch is None:
+        return None
     enough = max(_LOW_ENOUGH, goal.angle * goal.near)
-    basis, sigma, rest = _steps(_low_precision(matrix), basis, k, floor, enough)
+    basis, sigma, rest = _steps(low, sketch, k, floor, enough)
+    del low
     good = int((rest < max(_LOW_AT_REST, enough)).long().cumprod(0).sum())
     if good >= k:
         found = _finished(matrix, basis[:, : k + _SPARE], k, floor, goal)
@@ -123,12 +128,12 @@ def groups(sigma: Sequence[float], near: float = EXACT.near) -> list[tuple[int, 
 def group_gaps(sigma: Sequence[float], near: float = EXACT.near) -> list[float]:
     """Distance from each singular value's group to the nearest value outside it, over the value.
 
-    Infinite if there is none. What follows the last value is not known.
+    What follows the last value is not known, and taken to be just out of its group.
     """
     gaps: list[float] = []
     for first, stop in groups(sigma, near):
         before = sigma[first - 1] - sigma[first] if first else math.inf
-        behind = sigma[stop - 1] - sigma[stop] if stop < len(sigma) else math.inf
+        behind = sigma[stop - 1] - (sigma[stop] if stop < len(sigma) else sigma[-1] * (1 - near))
         gaps += [min(before, behind) / max(value, _TINY) for value in sigma[first:stop]]
     return gaps
 
@@ -137,19 +142,26 @@ def _kept(sigma: torch.Tensor, k: int, floor: float) -> int:
     return max(1, min(k, int((sigma > floor * sigma[0]).sum())))
 
 
-def _sketched(matrix: torch.Tensor, count: int) -> torch.Tensor:
-    """An orthonormal basis [m, count] that leans on the matrix's strongest left directions."""
-    rows, columns = matrix.shape
+def _sketched(matrix: torch.Tensor, count: int) -> torch.Tensor | None:
+    """An orthonormal basis [m, count] that leans on the matrix's strongest left directions.
+
+    It has a part along every left singular vector, whatever the matrix is made of: what it missed
+    altogether, no step could find. None if the entries are too large or too small for float32.
+    """
     width = max(_SKETCH, count)
-    # The same signs for every matrix of a size: results must not depend on what came before.
-    generator = torch.Generator().manual_seed(columns)
-    signs = torch.randint(0, 2, (columns,), generator=generator).to(matrix) * 2 - 1
-    total = matrix.new_zeros(rows, width)
-    for start in range(0, columns, width):
-        part = matrix[:, start : start + width]
-        total[:, : part.shape[1]].addcmul_(part, signs[start : start + width])
-    _, vectors = torch.linalg.eigh(total.T @ total)
-    return _orthonormal(total @ vectors[:, -count:].flip(1))
+    total = (matrix @ _random(matrix.shape[1], width).to(matrix)).float()
+    size = float(total.abs().max())
+    if not 1e-12 < size < 1e12:
+        return None
+    total /= size
+    _, vectors = torch.linalg.eigh((total.T @ total).double())
+    return _orthonormal(total @ vectors[:, -count:].flip(1).to(total))
+
+
+@functools.lru_cache(maxsize=8)
+def _random(rows: int, columns: int) -> torch.Tensor:
+    """The same normal numbers for every matrix: results must not depend on what came before."""
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(rows))
 
 
 def _steps(
@@ -277,6 +289,8 @@ def _by_gram(
             _project_out(gram, basis[:, :strong])
             out, basis = torch.cat([out, basis[:, :strong]], dim=1), basis[:, strong:]
             values, ahead = values[strong:], ahead - strong
+        if float(values[-1]) <= floor * floor * float(sigma[0]) ** 2:
+            return None  # what is left to damp is rounding
         basis = _filtered(gram, basis, values, ahead)
         image = gram @ basis
         values, turn = torch.linalg.eigh((basis.T @ image).double())

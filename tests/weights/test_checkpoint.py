@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def test_tensor_in_two_files_is_refused(tmp_path: Path) -> None:
 def test_damaged_safetensors_file_is_named(tmp_path: Path) -> None:
     pico.save("llama", tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"\xff" * 64)
-    with pytest.raises(CheckpointError, match=r"model\.safetensors: not a readable"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: its header says"):
         Checkpoint.open(str(tmp_path))
 
 
@@ -303,3 +304,29 @@ def test_hub_download_asks_for_no_code_and_for_pickles_only_without_safetensors(
     (folder / "model.safetensors").touch()
     locate("org/safe")
     assert len(asked) == 3
+
+
+def test_archive_that_unpacks_to_more_than_it_is_is_refused_unread(tmp_path: Path) -> None:
+    pico.save("llama", tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with zipfile.ZipFile(tmp_path / "pytorch_model.bin", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\0" * 10**7)
+    with pytest.raises(CheckpointError, match="is compressed, or larger than any table"):
+        Checkpoint.open(str(tmp_path))
+
+
+def test_header_that_is_too_long_for_a_table_is_refused_unread(tmp_path: Path) -> None:
+    pico.save("llama", tmp_path)
+    data = (2**26).to_bytes(8, "little") + b"{" + b" " * 2**26
+    (tmp_path / "model.safetensors").write_bytes(data)
+    with pytest.raises(CheckpointError, match="which no table of tensors needs"):
+        Checkpoint.open(str(tmp_path))
+
+
+def test_language_model_that_is_described_otherwise_is_refused(tmp_path: Path) -> None:
+    pico.save("llama", tmp_path)
+    table = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    table["text_config"] = {"model_type": "llama"}
+    (tmp_path / "config.json").write_text(json.dumps(table), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="describes its language model as"):
+        _ = Checkpoint.open(str(tmp_path)).model_type

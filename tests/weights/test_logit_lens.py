@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -121,12 +122,26 @@ def test_folder_without_tokenizer_gives_no_tokens_and_says_so(tmp_path: Path) ->
     assert found.facts["logit_lens"] == "not computed: no tokenizer"
 
 
+def test_tokenizer_with_a_bad_pattern_gives_no_tokens(tmp_path: Path) -> None:
+    base, tuned = pico.pair(tmp_path)
+    pico.save_tokenizer(tuned)
+    path = tuned / "tokenizer.json"
+    table = json.loads(path.read_text(encoding="utf-8"))
+    # The tokenizers library answers with a bare Exception.
+    table["pre_tokenizer"] = {
+        "type": "Split", "pattern": {"Regex": "(a+"}, "behavior": "Isolated", "invert": False
+    }  # fmt: skip
+    path.write_text(json.dumps(table), encoding="utf-8")
+    found = pico.directions(base, tuned, logit_lens_tokens=3)
+    assert found.facts["tokenizer"] == "none: the model's tokenizer cannot be loaded"
+
+
 def test_damaged_tokenizer_gives_no_tokens_and_says_so(tmp_path: Path) -> None:
     base, tuned = pico.pair(tmp_path)
     (tuned / "tokenizer.json").write_text("{")
     found = pico.directions(base, tuned, logit_lens_tokens=3)
     assert found.directions[0].promoted == ()
-    assert "its tokenizer cannot be loaded" in found.facts["tokenizer"]
+    assert found.facts["tokenizer"] == "none: the model's tokenizer cannot be loaded"
 
 
 def test_checkpoint_without_unembedding_gives_no_tokens_and_says_so(tmp_path: Path) -> None:

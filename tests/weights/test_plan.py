@@ -117,3 +117,89 @@ def test_directions_command_says_what_it_lacks(
         plan_directions(ModelSettings(tuned=str(tmp_path / "none")), DirectionSettings())
     with pytest.raises(ConfigError, match="needs a name"):
         plan_directions(ModelSettings(tuned=" "), DirectionSettings())
+
+
+def test_models_that_flags_name_mean_the_same_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, tuned = pico.pair(tmp_path / "org")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["directions", "--base", "org/base", "--tuned", "org/tuned"]) == 0
+    first = (tmp_path / "runs" / "tuned" / "directions.safetensors").read_bytes()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert cli.main(["directions", str(tmp_path / "runs" / "tuned")]) == 0
+    assert (tmp_path / "runs" / "tuned" / "directions.safetensors").read_bytes() == first
+    text = (tmp_path / "runs" / "tuned" / "run.toml").read_text(encoding="utf-8")
+    assert str(base) in text
+    assert str(tuned) in text
+
+
+def test_same_command_is_answered_after_a_corpus_was_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, tuned = pico.pair(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    asked = ["directions", "--base", str(base), "--tuned", str(tuned)]
+    assert cli.main(asked) == 0
+    run = tmp_path / "runs" / "tuned"
+    settings = (run / "run.toml").read_text(encoding="utf-8")
+    (tmp_path / "texts.jsonl").write_text('{"text": "one"}\n', encoding="utf-8")
+    texts = json.dumps(str(tmp_path / "texts.jsonl"))
+    with_corpus = settings.replace("sources = []", f"sources = [{{path = {texts}}}]")
+    assert with_corpus != settings
+    (run / "run.toml").write_text(with_corpus, encoding="utf-8")
+    (run / "corpus").mkdir()
+    (run / "corpus" / "corpus.json").write_text("{}", encoding="utf-8")
+    assert cli.main(asked) == 0
+    assert cli.main([*asked, "--plan"]) == 0
+    assert cli.main([*asked, "--set", "directions.k=3"]) == 2
+    assert "directions.k" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--tuned", "~nobody-of-this-name/x"], "cannot be looked up as a folder"),
+        (["--tuned", "x" * 300], "x"),
+        (["--tuned", "org/tune", "--out", "runs/" + "x" * 300], "org/tune"),
+        (["--tuned", "org/tune", "--out", ""], "--out: needs a folder of its own"),
+        (["--tuned", "org/tune", "--out", ".."], "--out: needs a folder of its own"),
+        (["--tuned", "org/tune", "--out", "a", "--set", "name=b"], "--out says name and runs"),
+        (["--tuned", "org/tune", "--raw", "--base", "org/base"], "leave --base out"),
+    ],
+)
+def test_flags_that_cannot_be_meant_are_refused(
+    flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["directions", *flags, "--plan"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_messages_hold_no_control_characters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pico.save("llama", tmp_path / "base")
+    factors = pico.factors(pico.D_FF, 2, 1)
+    adapter = pico.adapter(
+        tmp_path / "adapter", {"model.layers.0.mlp.down_proj": factors}, peft_type="\x1b]0;x\x07"
+    )
+    assert cli.main(["directions", "--tuned", str(adapter), "--base", str(tmp_path / "base")]) == 2
+    said = capsys.readouterr().err
+    assert "\x1b" not in said
+    assert "\\x1b]0;x\\x07" in said
+
+
+@pytest.mark.usefixtures("_no_reading")
+def test_plan_says_what_is_read_besides_the_matrices(tmp_path: Path) -> None:
+    base, tuned = pico.pair(tmp_path)
+    pico.save_tokenizer(tuned)
+    model = ModelSettings(base=str(base), tuned=str(tuned))
+    plan = plan_directions(model, DirectionSettings())
+    o_proj, down_proj = pico.D_MODEL * pico.D_MODEL, pico.D_MODEL * pico.D_FF
+    assert plan.besides == {
+        "base controls": 4 * (o_proj + down_proj),
+        "promoted and suppressed tokens": 4 * pico.VOCABULARY * pico.D_MODEL,
+    }
+    none = DirectionSettings.model_validate({**pico.NO_CONTROLS, "logit_lens_tokens": 0})
+    assert plan_directions(model, none).besides == {}
