@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,8 @@ def model_stamps(run: Run, *, keep: bool = False) -> dict[str, list[list[str]]]:
     ) as bar:
         for file, stat in sizes.items():
             key, facts = str(file.resolve()), [stat.st_size, stat.st_mtime_ns]
-            before = known.get(key)
-            same = isinstance(before, list) and before[:2] == facts
-            seen[key] = [*facts, before[2] if same and before else _digest_of(file, *facts)]
+            kept = _kept_digest(known, file, stat)
+            seen[key] = [*facts, _digest_of(file, *facts) if kept is None else kept]
             bar.update(stat.st_size)
     if keep and seen != known:
         place.parent.mkdir(exist_ok=True)
@@ -68,17 +68,18 @@ def model_stamps(run: Run, *, keep: bool = False) -> dict[str, list[list[str]]]:
 def unseen_bytes(run: Run) -> int:
     """Bytes of the local files that :func:`model_stamps` would have to read."""
     known = _known(run.folder / "stages" / "models.json")
-    sizes = {
-        str(file.resolve()): file.stat()
-        for listed in _read_files(run.settings).values()
-        for file in listed
-    }
+    files = {file for listed in _read_files(run.settings).values() for file in listed}
+    sizes = {str(file.resolve()): (file, file.stat()) for file in files}
     return sum(
-        stat.st_size
-        for key, stat in sizes.items()
-        if not isinstance(known.get(key), list)
-        or known[key][:2] != [stat.st_size, stat.st_mtime_ns]
+        stat.st_size for file, stat in sizes.values() if _kept_digest(known, file, stat) is None
     )
+
+
+def _kept_digest(known: dict[str, Any], file: Path, stat: os.stat_result) -> Any:
+    """The digest that was kept of a file as it is now; None if there is none."""
+    before = known.get(str(file.resolve()))
+    same = isinstance(before, list) and before[:2] == [stat.st_size, stat.st_mtime_ns]
+    return before[2] if same and before else None
 
 
 def _read_files(settings: Settings) -> dict[str, list[Path]]:

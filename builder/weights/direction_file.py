@@ -112,10 +112,15 @@ def save_directions(path: Path, directions: DirectionSet) -> None:
     }
     columns = json.dumps(_columns(directions), allow_nan=False)
     content = arrays | {"checksum": _checksum(columns, arrays)}
+    write_whole(path, save(content, metadata={"columns": columns}))
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Puts ``data`` at ``path``, whole or not at all; raises StoreError if that cannot be done."""
     part = path.with_name(path.name + ".part")
     try:
         with part.open("wb") as file:
-            file.write(save(content, metadata={"columns": columns}))
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)

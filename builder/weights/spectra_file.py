@@ -9,15 +9,15 @@ Holds no path, time or version of its own; the same spectra give the same bytes.
 
 from __future__ import annotations
 
+import io
 import math
-import os
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from builder.errors import DiskFullError, StoreError, is_disk_full
 from builder.records import DirectionSet, Spectrum
+from builder.weights.direction_file import write_whole
 
 #: Singular values that have a column.
 SIGMAS = 8
@@ -51,18 +51,9 @@ def save_spectra(path: Path, directions: DirectionSet) -> None:
     Raises StoreError if it cannot be written (no space, no permission).
     """
     rows = [_row(spectrum) for spectrum in directions.spectra]
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            pq.write_table(pa.Table.from_pylist(rows, schema=SPECTRA_SCHEMA), file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except (OSError, pa.ArrowException) as error:
-        part.unlink(missing_ok=True)
-        if is_disk_full(error):
-            raise DiskFullError(f"{path}: no space left; free some and run again") from error
-        raise StoreError(f"{path}: cannot be written: {error}") from error
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=SPECTRA_SCHEMA), buffer)
+    write_whole(path, buffer.getvalue())
 
 
 def _row(spectrum: Spectrum) -> dict[str, object]:

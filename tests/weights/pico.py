@@ -318,6 +318,15 @@ def adapter(
     return folder
 
 
+def fill_factors(wrapped: Any, seed: int) -> None:
+    """Puts random numbers into the factors of a model that PEFT wrapped."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in wrapped.named_parameters():
+            if ".lora_" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+
+
 def factors(d_in: int, rank: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Random lora_A [rank, d_in] and lora_B [D_MODEL, rank]."""
     generator = torch.Generator().manual_seed(seed)

@@ -88,11 +88,7 @@ def test_adapter_saved_by_peft_gives_what_peft_merges(
         fan_in_fan_out=model_type == "gpt2",
     )
     wrapped: Any = peft.get_peft_model(made, config)
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for name, parameter in wrapped.named_parameters():
-            if ".lora_" in name:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    pico.fill_factors(wrapped, 3)
     wrapped.save_pretrained(tmp_path / "adapter")
     wrapped.merge_and_unload().save_pretrained(tmp_path / "merged")
     found = pico.directions(tmp_path / "base", tmp_path / "adapter", k=4)

@@ -35,11 +35,7 @@ BOTH = ["o_proj", "down_proj"]
 def _train(model: Any, config: peft.LoraConfig, name: str = "default") -> Any:
     """The model with an adapter whose factors are all random, as if it had been trained."""
     wrapped: Any = peft.get_peft_model(model, config, adapter_name=name)
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for path, parameter in wrapped.named_parameters():
-            if ".lora_" in path:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    pico.fill_factors(wrapped, 3)
     return wrapped
 
 

@@ -156,11 +156,7 @@ def test_gains_and_orientation_hold_for_two_tunes(model_type: str, tmp_path: Pat
     names = ["c_proj"] if model_type == "gpt2" else ["o_proj", "down_proj"]
     config = peft.LoraConfig(r=3, target_modules=names, fan_in_fan_out=model_type == "gpt2")
     wrapped: Any = peft.get_peft_model(made, config)
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for path, parameter in wrapped.named_parameters():
-            if ".lora_" in path:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    pico.fill_factors(wrapped, 3)
     wrapped.save_pretrained(tmp_path / "adapter")
     wrapped.merge_and_unload().save_pretrained(tmp_path / "merged")
     models = ModelSettings(
