@@ -20,8 +20,10 @@ from tqdm import tqdm
 from builder import __version__
 from builder.comparison import compare_runs
 from builder.config import SiteSettings
+from builder.corpus_stage import check_corpus, freeze_corpus
 from builder.errors import ConfigError, StoreError
 from builder.execute import disk_errors, read_json
+from builder.merge_stage import merge_shards
 from builder.provenance import changeable_facts, model_stamps, unseen_bytes
 from builder.records import ANY_ROLE, POLES, DirectionSet, Label, LabelFailure, Spectrum
 from builder.run_folder import (
@@ -33,15 +35,7 @@ from builder.run_folder import (
     stage_record,
     timed,
 )
-from builder.scan_stage import (
-    check_corpus,
-    counted,
-    freeze_corpus,
-    load_scanned,
-    merge_shards,
-    plan_units,
-    scan_units,
-)
+from builder.scan_stage import counted, load_scanned, plan_units, scan_units
 
 if TYPE_CHECKING:
     from builder.pages.site import SiteReport

@@ -36,6 +36,14 @@ CONTENT_ROLES: tuple[str, ...] = ROLES[:-1]
 #: The pseudo-role of lists that take each document once, by its best content role.
 ANY_ROLE = "any"
 
+#: What a scan measures: the tuned model's activations and, with the base scanned as well, the
+#: base's at the same tokens, and the difference tuned - base.
+MODELS: tuple[str, ...] = ("tuned", "base", "difference")
+#: Documents are dealt into this many levels at random, half of them into level 0, a quarter into
+#: level 1 and so on; the rest goes into the last. The extremes over the levels from l on are those
+#: of a random 2^-l of the corpus.
+LEVELS = 12
+
 #: Histograms count activations in this many equal bins over [-1, 1].
 HISTOGRAM_BINS = 400
 #: Per-token activations of an example are stored as ``round(activation * ACTIVATION_SCALE)``.

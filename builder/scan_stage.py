@@ -1,15 +1,12 @@
-"""How is a corpus scanned, shard by shard? The steps between a run's directions and its database.
+"""How is a corpus scanned, shard by shard? From the frozen corpus to finished shards.
 
-The corpus is frozen in the run folder as one slice a shard; a shard is scanned if its file is not
-there; the files are merged into the database. Each step does nothing where its result stands.
+A shard is scanned if it is not there, whole and made of the same things.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-import shutil
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -18,95 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from builder.config import CorpusSettings
-from builder.errors import ConfigError, CorpusError, StoreError
-from builder.execute import Unit, disk_errors, read_json, run_units, write_json
-from builder.provenance import model_stamps, public_facts
-from builder.records import Direction, DirectionSet, Spectrum
-from builder.run_folder import (
-    Cost,
-    Run,
-    digest_of,
-    peak_memory_mb,
-    record_stage,
-    stage_record,
-    timed,
-)
+from builder.execute import Unit, run_units
+from builder.provenance import model_stamps
+from builder.records import DirectionSet
+from builder.run_folder import Cost, Run, digest_of, peak_memory_mb, record_stage, stage_record
 
 if TYPE_CHECKING:
     from builder.activations.model import ScannedModel
 
 #: Goes into every shard's fingerprint; raised when the scan computes something else.
-_SCAN_VERSION = 2
-
-
-def check_corpus(corpus: CorpusSettings) -> None:
-    """Raises ConfigError if no source of documents is set."""
-    if not corpus.sources:
-        raise ConfigError(
-            "corpus.sources: needed for a scan, but empty; add a [[corpus.sources]] table to the "
-            "recipe, or such as --set 'corpus.sources=[{path=\"texts.jsonl\"}]'"
-        )
-
-
-def freeze_corpus(run: Run) -> dict[str, Any]:
-    """What the corpus holds, after freezing it as one slice per shard in the run folder."""
-    from builder.activations.corpus import (
-        CorpusTally,
-        Document,
-        corpus_stamp,
-        read_documents,
-        write_slice,
-    )
-
-    settings = run.settings
-    stamp = corpus_stamp(settings.corpus)
-    known = read_json(run.corpus_path / "corpus.json")
-    if known is not None:
-        if not isinstance(known, dict) or not {"stamp", "slices", "documents"} <= known.keys():
-            raise StoreError(f"{run.corpus_path}: is damaged; delete the run folder to start anew")
-        if known["stamp"] != stamp:
-            raise CorpusError(
-                f"{run.folder}: the corpus files changed since this run began; use another run "
-                "name, or delete the folder to start anew"
-            )
-        return dict(known)
-    part = run.folder / "corpus.part"
-    shutil.rmtree(part, ignore_errors=True)
-    tally = CorpusTally()
-    slices: list[dict[str, Any]] = []
-    pending: list[Document] = []
-
-    def flush() -> None:
-        path = part / f"{len(slices):06d}.parquet"
-        digest = write_slice(path, pending)
-        slices.append({"name": path.name, "documents": len(pending), "digest": digest})
-        pending.clear()
-
-    try:
-        with disk_errors(run.folder), timed() as cost:
-            part.mkdir()
-            documents = read_documents(settings.corpus, tally)
-            for document in tqdm(documents, "corpus", unit=" documents", delay=1, disable=None):
-                pending.append(document)
-                if len(pending) == settings.scan.shard_documents:
-                    flush()
-            if pending:
-                flush()
-            frozen: dict[str, Any] = {
-                "stamp": stamp,
-                "documents": sum(tally.documents.values()),
-                "dropped": dict(tally.dropped),
-                "noted": {name: n for name, n in tally.noted.items() if n},
-                "slices": slices,
-            }
-            write_json(part / "corpus.json", frozen)
-            part.rename(run.corpus_path)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-    record_stage(run.folder, "corpus", stamp, cost, {"documents": frozen["documents"]})
-    return frozen
+_SCAN_VERSION = 3
 
 
 def plan_units(
@@ -202,58 +120,6 @@ def load_scanned(run: Run, directions: DirectionSet) -> ScannedModel:
     }
     pinned = model.model_copy(update={key: value for key, value in commits.items() if value})
     return load_model(pinned, run.settings.scan)
-
-
-def merge_shards(
-    run: Run, directions: DirectionSet, units: list[Unit], digest: str, frozen: dict[str, Any]
-) -> None:
-    """Merges the shards into the run's database, unless it holds just these."""
-    from builder.store import RunStore, write_database
-
-    settings = run.settings
-    wanted = digest_of(digest, settings.scan.top, settings.scan.reservoir, _described(directions))
-    if run.database_path.is_file():
-        with RunStore(run.database_path) as store:
-            if store.meta().get("scan_fingerprint") == wanted:
-                return
-    shards = [run.folder / "shards" / unit.name for unit in units]
-    _refuse_if_nothing_was_read(run, shards)
-    with timed() as cost:
-        write_database(
-            run.database_path,
-            directions,
-            shards,
-            top=settings.scan.top,
-            reservoir=settings.scan.reservoir,
-            meta={"scan_fingerprint": wanted, **public_facts(run, directions, frozen)},
-            counts=[
-                *(("dropped", reason, n) for reason, n in frozen["dropped"].items()),
-                *(("noted", reason, n) for reason, n in frozen["noted"].items()),
-            ],
-        )
-    record_stage(run.folder, "merge", wanted, cost, {"bytes": run.database_path.stat().st_size})
-
-
-def _described(directions: DirectionSet) -> str:
-    """A digest of what the database holds of the directions beyond what the scan depends on."""
-    items: list[Direction | Spectrum] = [*directions.directions, *directions.spectra]
-    values = [
-        getattr(item, field.name)
-        for item in items
-        for field in dataclasses.fields(item)
-        if field.name != "vector"
-    ]
-    return digest_of([value.tolist() if hasattr(value, "tolist") else value for value in values])
-
-
-def _refuse_if_nothing_was_read(run: Run, shards: list[Path]) -> None:
-    """Raises CorpusError when the model could be shown none of the documents, and says why."""
-    counts = counted(shards)
-    if counts["documents"]:
-        return
-    reasons = counts["dropped"].most_common()
-    why = "; ".join(f"{n} documents: {reason}" for reason, n in reasons)
-    raise CorpusError(f"{run.folder}: no document of the corpus could be shown to the model; {why}")
 
 
 def counted(shards: Iterable[Path]) -> defaultdict[str, Counter[str]]:

@@ -58,6 +58,13 @@ class Document:
     source: str
     messages: tuple[tuple[str, str], ...] = ()
     text: str = ""
+    #: Of the near-duplicates it is one of: 64 bits of the text of the first of them.
+    cluster: int = 0
+    is_first: bool = True
+    #: 64 bits that put documents into a random order, the same for equal texts.
+    priority: int = 0
+    #: Whether it may belong to the run's random sample.
+    sampled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

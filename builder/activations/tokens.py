@@ -32,17 +32,19 @@ _MAX_CHARS_PER_TOKEN = 32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenizedDocument:
-    """A document as the model reads it.
+    """A document, or a piece of a long one, as the model reads it.
 
-    ``ids`` int32 [T]; ``ends`` int64 [T], character offset in ``text`` where each token ends,
-    non-decreasing; ``roles`` uint8 [T], indices into ROLES; ``special`` bool [T], the BOS token;
-    ``cut`` says that tokens beyond the limit were dropped; ``text_hash`` is 64 bits of ``text``.
+    ``ids`` int32 [T]; ``ends`` int64 [T], character offset in ``text`` (the piece's own) where each
+    token ends, non-decreasing; ``roles`` uint8 [T], indices into ROLES; ``special`` bool [T], the
+    BOS token; ``cut`` says that tokens beyond the limit were dropped. Token i is token ``first`` + i
+    of the document; the first ``context`` tokens belong to the piece before and only give context.
     """
 
-    doc_id: int
-    source: str
+    document: Document
+    piece: int
+    first: int
+    context: int
     text: str
-    text_hash: int
     ids: npt.NDArray[np.int32]
     ends: npt.NDArray[np.int64]
     roles: npt.NDArray[np.uint8]
