@@ -16,10 +16,10 @@ from builder.errors import StoreError
 from builder.records import HISTOGRAM_BINS
 
 #: Columns of a shard's ``examples.parquet``; ``direction`` is the index in the direction set,
-#: ``role`` and ``pole`` are indices into ROLES and POLES. ``cluster`` names the near-duplicates that
-#: a document is one of; there is one row per direction, role, pole and cluster. ``position`` is the
-#: peak's token in the document and ``start`` the first token of the window whose ``activations``
-#: follow, both counted from the document's first token; the window lies within ``piece``.
+#: ``role`` and ``pole`` are indices into ROLES and POLES. ``cluster`` names the near-duplicates
+#: that a document is one of; there is one row per direction, role, pole and cluster. ``position``
+#: is the peak's token in the document and ``start`` the first token of the window whose
+#: ``activations`` follow, both counted from the document's start; the window lies in ``piece``.
 #: ``base_activations`` is null where the base was not scanned.
 EXAMPLES_SCHEMA = pa.schema(
     [
@@ -111,9 +111,9 @@ SAMPLES_SCHEMA = pa.schema(
 
 #: Columns of a shard's ``counts.parquet``: what was read, excluded and dropped, and why.
 #: ``what`` is ``documents`` or ``tokens`` (name: source), ``distinct`` (documents that are the
-#: first of their cluster; name: source), ``levels`` (documents; name: the level), ``roles`` (tokens;
-#: name: role), ``excluded`` (tokens; name: reason, per layer where it differs), ``dropped`` or
-#: ``noted`` (documents; name: reason).
+#: first of their cluster; name: source), ``levels`` (documents; name: the level), ``roles``
+#: (tokens; name: role), ``excluded`` (tokens; name: reason, per layer where it differs),
+#: ``dropped`` or ``noted`` (documents; name: reason).
 COUNTS_SCHEMA = pa.schema(
     [
         ("what", pa.string()),

@@ -36,8 +36,9 @@ class TokenizedDocument:
 
     ``ids`` int32 [T]; ``ends`` int64 [T], character offset in ``text`` (the piece's own) where each
     token ends, non-decreasing; ``roles`` uint8 [T], indices into ROLES; ``special`` bool [T], the
-    BOS token; ``cut`` says that tokens beyond the limit were dropped. Token i is token ``first`` + i
-    of the document; the first ``context`` tokens belong to the piece before and only give context.
+    BOS token; ``cut`` says that tokens beyond the limit were dropped. Token i is token ``first`` +
+    i of the document; the first ``context`` tokens belong to the piece before and only give
+    context. ``notes`` say what had to be done to it, to be counted.
     """
 
     document: Document
@@ -50,6 +51,7 @@ class TokenizedDocument:
     roles: npt.NDArray[np.uint8]
     special: npt.NDArray[np.bool_]
     cut: bool
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
