@@ -178,8 +178,16 @@ def test_the_base_is_measured_at_the_same_tokens() -> None:
 
 def without_floats(found: Tables) -> Tables:
     exact = {
-        "examples": ("direction", "role", "pole", "doc_id", "cluster", "prefix", "repeats")
-        + ("piece", "position", "start"),
+        "examples": (
+            "direction",
+            "role",
+            "pole",
+            "doc_id",
+            "cluster",
+            "prefix",
+            "repeats",
+            "start",
+        ),
         "tail": ("direction", "pole", "doc_id", "cluster", "source"),
         "documents": ("doc_id", "piece", "first", "source", "text", "token_ends", "roles"),
         "stats": ("direction", "role", "model", "n"),
@@ -305,3 +313,24 @@ def test_roles_without_tokens_have_no_rows() -> None:
     found = tables(scan(marked([Document(0, "a", text="a copper engine")])))
     roles = {ROLES[row["role"]] for row in found["stats"]}
     assert roles == {"text"}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_cosines_of_a_half_precision_model_are_float32(dtype: torch.dtype) -> None:
+    model = micro.make_model()
+    model.backbone.to(dtype)
+    documents = marked(micro.documents(20))
+    streams: list[torch.Tensor] = []
+    model.layers[2].register_forward_hook(lambda _m, _i, out: streams.append(out.double()))
+    settings = SETTINGS.model_copy(update={"batch_tokens": 1})
+    found = tables(scan(documents, settings, model=model))
+    highest = defaultdict(lambda: -2.0)
+    for stream in streams:
+        values = torch.nn.functional.normalize(stream[0], dim=-1).numpy()
+        for index, direction in enumerate(DIRECTIONS):
+            if direction.hookpoint.layer == 2:
+                # The first token is BOS here or there; it is far from extreme.
+                highest[index] = max(highest[index], float((values @ direction.vector)[1:].max()))
+    for index, value in highest.items():
+        kept = [row["maximum"] for row in found["stats"] if row["direction"] == index]
+        assert max(kept) == pytest.approx(value, abs=1e-6)
