@@ -180,7 +180,7 @@ def _documents_left(corpus: CorpusSettings, parts: Sequence[Mapping[str, Any]]) 
     """How many documents may still be read; ``max_documents`` is of the whole run."""
     if corpus.max_documents is None:
         return None
-    left = corpus.max_documents - sum(part["documents"] for part in parts)
+    left: int = corpus.max_documents - sum(part["documents"] for part in parts)
     if left <= 0:
         raise ConfigError(
             f"corpus.max_documents: the {corpus.max_documents} documents it allows are frozen "

@@ -119,7 +119,8 @@ class ChatRenderer:
 
         ``opening`` adds what comes before a reply of the assistant.
         """
-        found = render_jinja_template(
+        # The library's annotation says less than it gives.
+        found: Any = render_jinja_template(
             conversations=[[_as_template_reads(message) for message in messages]],
             chat_template=self._template,
             return_assistant_tokens_mask=self._generates,
@@ -161,14 +162,18 @@ class ChatRenderer:
         return self._skeletons[roles]
 
     def _skeleton(self, messages: Sequence[Message]) -> list[str] | None:
-        marks = [f"\ue000{number}\ue001" for number in range(len(messages))]
+        # What only calls tools has no content, and a template may say other things where there is.
+        marks = [
+            f"\ue000{number}\ue001" if message.content or not message.extras else ""
+            for number, message in enumerate(messages)
+        ]
         rest = self._text(
             [replace(item, content=mark) for item, mark in zip(messages, marks, strict=True)]
         )
         pieces: list[str] = []
         for mark in marks:
-            piece, found, rest = rest.partition(mark)
-            if not found or mark in rest:
+            piece, found, rest = rest.partition(mark) if mark else ("", "", rest)
+            if mark and (not found or mark in rest):
                 return None
             pieces.append(piece)
         return [*pieces, rest]
@@ -208,9 +213,11 @@ class ChatRenderer:
             if message.role != "assistant" or not message.extras:
                 continue
             call = self._call(messages, number, text)
-            before = spans[number - 1][1] if number else 0
+            before = found[number - 1][1] if number else 0
             after = spans[number + 1][0] if number + 1 < len(spans) else len(text)
-            start, end, role = spans[number]
+            start, end, role = (
+                spans[number] if message.content else (after, before, spans[number][2])
+            )
             if call is not None and before <= call[0] <= start and end <= call[1] <= after:
                 found[number] = (*call, role)
             elif not self._generates:
@@ -267,7 +274,8 @@ def _unfolded(found: Rendered, system: str) -> Rendered:
     spans = list(found.spans)
     place = next(n for n, span in enumerate(spans) if span[2] == user)
     start, end, _ = spans[place]
-    middle = start + len(system)
+    start = max(start, found.text.find(system, start, end))
+    middle = min(start + len(system), end)
     spans[place : place + 1] = [
         (start, middle, ROLE_INDEX["system"]),
         (min(middle + 2, end), end, user),
