@@ -112,26 +112,20 @@ class ChatRenderer:
             return Rendered(text, spans, tuple(sorted(generated)), notes=notes)
         return Rendered(text, spans, notes=notes)
 
-    def _apply(
-        self, messages: Sequence[Message], *, opening: bool = False
-    ) -> tuple[str, list[tuple[int, int]]]:
-        """The rendered chat, and which characters the template marks as generated.
-
-        ``opening`` adds what comes before a reply of the assistant.
-        """
+    def _apply(self, messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:
+        """The rendered chat, and which characters the template marks as generated."""
         # The library's annotation says less than it gives.
         found: Any = render_jinja_template(
             conversations=[[_as_template_reads(message) for message in messages]],
             chat_template=self._template,
             return_assistant_tokens_mask=self._generates,
-            add_generation_prompt=opening,
             **{"date_string": _TODAY["%d %b %Y"], **self._special},
         )
         texts, generated = found
         return str(texts[0]), list(generated[0]) if self._generates else []
 
-    def _text(self, messages: Sequence[Message], *, opening: bool = False) -> str:
-        return self._apply(messages, opening=opening)[0]
+    def _text(self, messages: Sequence[Message]) -> str:
+        return self._apply(messages)[0]
 
     def _spans_by_skeleton(self, messages: Sequence[Message], text: str) -> tuple[Span, ...] | None:
         pieces = self._pieces(messages)
@@ -225,15 +219,18 @@ class ChatRenderer:
         return tuple(found), notes
 
     def _call(self, messages: Sequence[Message], number: int, text: str) -> tuple[int, int] | None:
-        """Where the template shows a message with tool calls, without its header and closing."""
-        opening = self._text(messages[:number], opening=True)
+        """Where the template shows a message with tool calls, without its header and closing.
+
+        Those are what it puts around a placeholder that is said in the call's place.
+        """
         whole = self._text(messages[: number + 1])
         mark = "\ue000\ue001"
         plain = self._text([*messages[:number], Message("assistant", mark)])
-        closing = plain.rpartition(mark)[2]
-        if not (text.startswith(whole) and whole.startswith(opening) and whole.endswith(closing)):
+        header, found, closing = plain.rpartition(mark)
+        known = found and whole.startswith(header) and whole.endswith(closing)
+        if not known or not text.startswith(whole):
             return None
-        return len(opening), max(len(opening), len(whole) - len(closing))
+        return len(header), max(len(header), len(whole) - len(closing))
 
 
 def _as_template_reads(message: Message) -> dict[str, Any]:

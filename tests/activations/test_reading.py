@@ -20,6 +20,8 @@ from builder.errors import CorpusError
 from tests import micro
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}
+#: The sources of the first documents of two even ones, by seed 0.
+PINNED_ORDER = "10001111111010101100"
 TEXT = {"text": "a plain text", "source": "elsewhere"}
 
 
@@ -289,3 +291,71 @@ def test_the_stamp_tells_how_far_it_is_by_bytes(
     ((bar, options),) = bars
     assert bar.n == bar.total == one.stat().st_size + two.stat().st_size
     assert (options["unit"], options["unit_scale"], options["disable"]) == ("B", True, None)
+
+
+def mixed(folder: Path, *weights: float | None, rows: int = 400, **changes: Any) -> CorpusSettings:
+    sources = []
+    for number, weight in enumerate(weights):
+        path = folder / f"{number}.jsonl"
+        if not path.exists():
+            write_lines(path, [{"text": f"{number}-{row}"} for row in range(rows)])
+        sources.append(Source(path=str(path), name=str(number), weight=weight))
+    return CorpusSettings(sources=tuple(sources), **changes)
+
+
+def test_weights_are_the_shares_while_the_sources_last(tmp_path: Path) -> None:
+    documents, tally = read(mixed(tmp_path, 6, 3, None, rows=2000, max_documents=1000))
+    shares = [tally.documents[name] / 1000 for name in "012"]
+    assert shares == pytest.approx([0.6, 0.3, 0.1], abs=0.05)
+    for name in "012":  # each source in its own order, from its start
+        texts = [d.text for d in documents if d.source == name]
+        assert texts == [f"{name}-{row}" for row in range(len(texts))]
+    assert [d.doc_id for d in documents] == list(range(1000))
+    assert not tally.noted.total()
+
+
+def test_a_seed_gives_the_same_order_anywhere_and_another_seed_another(tmp_path: Path) -> None:
+    one, _ = read(mixed(tmp_path, 1, 1, seed=-5))
+    again, _ = read(mixed(tmp_path, 1, 1, seed=-5))
+    other, _ = read(mixed(tmp_path, 1, 1, seed=6))
+    assert one == again
+    assert one != other
+    assert {d.text for d in one} == {d.text for d in other}
+    # PCG64 is the same on every machine; this is its order.
+    first = "".join(d.source for d in read(mixed(tmp_path, 1, 1))[0][:20])
+    assert first == PINNED_ORDER
+
+
+def test_a_weighted_source_that_ends_before_the_others_is_noted(tmp_path: Path) -> None:
+    write_lines(tmp_path / "0.jsonl", [{"text": f"0-{row}"} for row in range(20)])
+    documents, tally = read(mixed(tmp_path, 5, 1, 1))
+    assert len(documents) == 820
+    assert tally.noted["documents of 0, which ran out before others"] == 20
+    last = [d.source for d in documents].index("1", 700)
+    assert last  # the others go on
+    assert len([name for name in tally.noted if "ran out" in name]) == 2
+
+
+def test_row_caps_and_faults_hold_in_a_mixture(tmp_path: Path) -> None:
+    bad = write_lines(tmp_path / "0.jsonl", ["{broken", *[{"text": "x"}] * 300])
+    chosen = mixed(tmp_path, 1, 2)
+    capped = chosen.sources[1].model_copy(update={"max_rows": 7})
+    documents, tally = read(CorpusSettings(sources=(chosen.sources[0], capped)))
+    assert dict(tally.documents) == {"0": 300, "1": 7}
+    assert dict(tally.dropped) == {"not valid JSON": 1}
+    assert tally.rows == len(documents) + 1
+    assert {d.doc_id for d in documents} < set(range(tally.rows))
+    write_lines(bad, [*["{broken"] * 9, *[{"text": "x"}] * 300])
+    with pytest.raises(CorpusError, match=r"9 of 309 rows.*0\.jsonl line 1"):
+        read(chosen)
+
+
+def test_a_datasets_folder_can_be_a_weighted_source(tmp_path: Path) -> None:
+    place = tmp_path / "named_set"
+    place.mkdir()
+    write_lines(place / "train.jsonl", [CHAT] * 30)
+    files = mixed(tmp_path, 1, rows=30).sources
+    chosen = CorpusSettings(sources=(*files, Source(dataset=str(place), name="named", weight=1)))
+    documents, tally = read(chosen)
+    assert dict(tally.documents) == {"0": 30, "named": 30}
+    assert len({d.source for d in documents[:12]}) == 2
