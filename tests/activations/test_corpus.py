@@ -96,8 +96,8 @@ def test_cluster_sizes_are_summed_over_the_parts(tmp_path: Path) -> None:
         data = clusters_bytes(np.array(clusters, dtype=np.uint64), np.array(n, dtype=np.int64))
         (tmp_path / str(number)).write_bytes(data)
         parts.append({"clusters": str(number), "clusters_digest": digest_of_bytes(data)})
-    clusters, n = cluster_sizes(tmp_path, {"parts": parts})
-    assert dict(zip(clusters.tolist(), n.tolist(), strict=True)) == {0: 4, 5: 4, 2**64 - 1: 2}
+    found, more = cluster_sizes(tmp_path, {"parts": parts})
+    assert dict(zip(found.tolist(), more.tolist(), strict=True)) == {0: 4, 5: 4, 2**64 - 1: 2}
     (tmp_path / "1").write_bytes(b"")
     with pytest.raises(CorpusError, match="damaged"):
         cluster_sizes(tmp_path, {"parts": parts})
