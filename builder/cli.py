@@ -252,9 +252,9 @@ def _print_base(base: str | None, facts: dict[str, str]) -> None:
 
 def _scan(options: argparse.Namespace) -> int:
     from builder import pipeline
-    from builder.run_folder import with_sources
+    from builder.run_folder import read_run
 
-    run = with_sources(_run(options), options.add)
+    run = read_run(options.place, tuple(options.set), add=options.add)
     pipeline.preflight(run, until="scan")
     print(f"examples, histograms and ranges in {pipeline.make_scan(run)}")
     return 0

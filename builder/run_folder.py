@@ -66,15 +66,18 @@ class Run:
         return self.folder / "corpus"
 
 
-def read_run(place: Path, overrides: tuple[str, ...] = ()) -> Run:
+def read_run(place: Path, overrides: tuple[str, ...] = (), *, add: Sequence[str] = ()) -> Run:
     """The run that a recipe file or an existing run folder stands for; writes nothing.
 
-    Raises ConfigError when the run folder was made with other settings.
+    ``add`` are further sources of documents (see :func:`with_sources`). Raises ConfigError when the
+    run folder was made with other settings.
     """
     if _is_folder(place):
-        return checked_run(existing_run(place, overrides))
-    settings = load_settings(place, overrides)
-    return checked_run(Run(Path(settings.runs) / settings.name, settings))
+        run = existing_run(place, overrides)
+    else:
+        settings = load_settings(place, overrides)
+        run = Run(Path(settings.runs) / settings.name, settings)
+    return checked_run(with_sources(run, add))
 
 
 def existing_run(folder: Path, overrides: tuple[str, ...] = ()) -> Run:
@@ -123,6 +126,12 @@ def checked_run(run: Run) -> Run:
             raise ConfigError(
                 f"{was}: is not there any more ({key}); {run.folder} was made from it"
             )
+    asked = run.settings.corpus.sources
+    if frozen and len(asked) < len(frozen) and asked == tuple(frozen[: len(asked)]):
+        raise ConfigError(
+            f"{run.folder}: sources were added to its corpus; give the run folder in place of the "
+            "recipe, or put them into the recipe too (run.toml there has them)"
+        )
     if changed:
         raise ConfigError(
             f"{run.folder} was made with other settings:\n"
@@ -160,7 +169,7 @@ def with_sources(run: Run, names: Sequence[str]) -> Run:
         if source not in sources:
             sources.append(source)
     corpus = run.settings.corpus.model_copy(update={"sources": tuple(sources)})
-    return checked_run(Run(run.folder, run.settings.model_copy(update={"corpus": corpus})))
+    return Run(run.folder, run.settings.model_copy(update={"corpus": corpus}))
 
 
 def _source(name: str) -> Source:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -18,9 +19,16 @@ import pytest
 
 from builder import corpus_stage
 from builder.activations.corpus import Document, cluster_sizes, read_checked, slice_documents
-from builder.config import CorpusSettings, ModelSettings, ScanSettings, Settings, Source
+from builder.config import (
+    CorpusSettings,
+    ModelSettings,
+    ScanSettings,
+    Settings,
+    Source,
+    dump_settings,
+)
 from builder.corpus_stage import freeze_corpus
-from builder.errors import ConfigError, CorpusError, StoreError
+from builder.errors import ConfigError, CorpusError, DiskFullError, StoreError
 from builder.run_folder import Run, checked_run, claimed, read_run, with_sources
 from tests import micro
 
@@ -53,7 +61,7 @@ def write_rows(path: Path, n: int, seed: int) -> Path:
 
 def run_of(folder: Path, sources: tuple[Source, ...], scan: Any = None, **corpus: Any) -> Run:
     settings = Settings(
-        name="frozen",
+        name="run",
         model=ModelSettings(tuned="t"),
         corpus=CorpusSettings(sources=sources, max_bad_share=0.1, **corpus),
         scan=ScanSettings(
@@ -233,7 +241,9 @@ def test_sources_can_be_added_and_not_changed(
 ) -> None:
     one, two = sources
     freeze(run_of(tmp_path / "run", sources))
-    for other in ((one,), (two, one), (one, two.model_copy(update={"max_rows": 3}))):
+    with pytest.raises(ConfigError, match="sources were added to its corpus; give the run folder"):
+        checked_run(run_of(tmp_path / "run", (one,)))
+    for other in ((two,), (two, one), (one, two.model_copy(update={"max_rows": 3}))):
         with pytest.raises(ConfigError, match="made with other settings"):
             checked_run(run_of(tmp_path / "run", other))
     with pytest.raises(ConfigError, match=r"corpus\.near_duplicate: 0\.8 there, 0\.9 now"):
@@ -367,7 +377,36 @@ def test_adding_by_name_makes_paths_and_datasets_and_can_be_repeated(tmp_path: P
 def test_a_run_folder_remembers_what_was_added(
     tmp_path: Path, sources: tuple[Source, Source]
 ) -> None:
-    freeze(run_of(tmp_path / "run", sources[:1]))
-    grown = with_sources(read_run(tmp_path / "run"), [sources[1].path])
-    assert len(freeze(grown)["parts"]) == 2
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(dump_settings(run_of(tmp_path, sources[:1]).settings))
+    add = [sources[1].path]
+    here = (f"runs='{tmp_path}'", "name='run'")
+    freeze(Run(tmp_path / "run", read_run(recipe, here).settings))
+    for place, overrides in ((recipe, here), (tmp_path / "run", ())):
+        for _ in range(2):  # a command that was killed is given again
+            grown = read_run(place, overrides, add=add)
+            assert grown.settings.corpus.sources == sources
+            assert len(freeze(grown)["parts"]) == 2
     assert read_run(tmp_path / "run").settings.corpus.sources == sources
+
+
+@pytest.mark.parametrize("limit_kb", [1, 8, 30])
+def test_no_space_left_is_one_message_and_freezing_goes_on_later(
+    tmp_path: Path, sources: tuple[Source, Source], limit_kb: int
+) -> None:
+    old = freeze(run_of(tmp_path / "run", sources[:1]))
+    grown = run_of(tmp_path / "run", sources)
+    wanted = freeze(run_of(tmp_path / "other", sources[:1]))
+    assert wanted == old
+    wanted = freeze(run_of(tmp_path / "other", sources))
+
+    def full() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_kb << 10, resource.RLIM_INFINITY))
+        with pytest.raises(DiskFullError, match="no space left"):
+            freeze(grown)
+
+    assert in_a_child(full) == 0
+    assert json.loads((grown.corpus_path / "corpus.json").read_text()) == old
+    assert freeze(grown) == wanted
+    assert files_of(grown.corpus_path) == files_of(tmp_path / "other" / "corpus")

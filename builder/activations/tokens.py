@@ -201,10 +201,10 @@ class DocumentTokenizer:
 
     def _around(self) -> tuple[list[int], list[int]]:
         """The special tokens that the tokenizer puts before and after a plain text."""
-        plain = self._backend.encode("a", add_special_tokens=False).ids
-        whole = self._backend.encode("a", add_special_tokens=True).ids
-        at = next(n for n in range(len(whole)) if whole[n : n + len(plain)] == plain)
-        return whole[:at], whole[at + len(plain) :]
+        found = self._backend.encode("a", add_special_tokens=True)
+        at = found.special_tokens_mask.index(0)
+        after = at + found.special_tokens_mask.count(0)
+        return found.ids[:at], found.ids[after:]
 
     def _pieces(
         self, document: Document, item: Rendered, tokens: _Encoded
