@@ -69,9 +69,10 @@ class ChatRenderer:
 
     def __init__(self, tokenizer: Any) -> None:
         template = getattr(tokenizer, "chat_template", None)
+        if isinstance(template, dict):  # of several the one for chats without a list of tools
+            template = template.get("default") or next(iter(template.values()), None)
         self.has_template = bool(template)
-        # Of several templates the one for chats without a list of tools.
-        self._template = _dated(tokenizer.get_chat_template()) if self.has_template else ""
+        self._template = _dated(str(template)) if template else ""
         self._generates = bool(_GENERATION.search(self._template))
         self._special = dict(tokenizer.special_tokens_map)
         self._skeletons: dict[tuple[str, ...], list[str] | None] = {}

@@ -235,3 +235,11 @@ def test_what_texts_have_in_common_is_counted() -> None:
     assert roles._common("", "x") == 0
     assert roles._common("same", "same") == 4
     assert roles._common("ab", "abc") == 2
+
+
+def test_of_several_templates_the_default_is_taken() -> None:
+    tokenizer = micro.make_tokenizer()
+    tokenizer.chat_template = {"tool_use": TOOLS, "default": STRIPS}
+    (item,) = DocumentTokenizer(tokenizer, 64).tokenize([Document(0, "s", (USER,))])
+    assert isinstance(item, TokenizedDocument)
+    assert item.text == "[user]\n\nthe river, now?[end]"
