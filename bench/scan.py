@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from builder.activations.batch import cut_batches, make_batch  # noqa: E402
-from builder.activations.corpus import Document  # noqa: E402
+from builder.activations.corpus import Document, Message  # noqa: E402
 from builder.activations.model import ScannedModel, load_model  # noqa: E402
 from builder.activations.scan import Scanner  # noqa: E402
 from builder.activations.shard_tables import shard_files  # noqa: E402
@@ -92,12 +92,12 @@ def documents(n: int, turns: int) -> list[Document]:
     rows = list(plain_rows(12345, n * turns))
     found = []
     for doc_id in range(n):
-        messages: list[Any] = []
+        messages: list[Message] = []
         for row in rows[doc_id * turns : doc_id * turns + rng.randint(1, turns)]:
             text = [{"role": "user", "content": row.get("text", "")}]
-            messages += [(m["role"], m["content"]) for m in row.get("messages", text)]
-        if not messages[0][1]:
-            messages = [("user", rows[doc_id * turns]["text"])]
+            messages += [Message(m["role"], m["content"]) for m in row.get("messages", text)]
+        if not messages[0].content:
+            messages = [Message("user", rows[doc_id * turns]["text"])]
         digest = hashlib.blake2b(repr(messages).encode(), digest_size=8).digest()
         priority = int.from_bytes(digest, "little")
         found.append(
@@ -138,12 +138,12 @@ def published_loop(
     tokens = 0
     with torch.inference_mode():
         for item in items:
-            chat = [{"role": role, "content": content} for role, content in item.messages]
+            chat = [{"role": m.role, "content": m.content} for m in item.messages]
             roles: list[str] = []
             ids: list[int] = []
-            for turn, (role, _) in enumerate(item.messages):
+            for turn, message in enumerate(item.messages):
                 ids = model.tokenizer.apply_chat_template(chat[: turn + 1], return_dict=False)
-                roles += [role] * (len(ids) - len(roles))
+                roles += [message.role] * (len(ids) - len(roles))
             tokens += len(ids)
             states = model.backbone(
                 input_ids=torch.tensor([ids], device=model.device),

@@ -12,15 +12,21 @@ from builder.activations.batch import make_batch
 from builder.activations.buffers import Buffers
 from builder.activations.candidates import Candidates
 from builder.activations.entrants import Entrants
+from builder.activations.tokens import TokenizedDocument
 from tests import micro
 from tests.activations.scanning import marked, tokenizer
 
 WIDTHS = {0: 3, 2: 5}
 
 
+def pieces(n: int) -> list[TokenizedDocument]:
+    found = tokenizer(micro.make_model()).tokenize(marked(micro.documents(n)))
+    return [item for item in found if isinstance(item, TokenizedDocument)]
+
+
 def candidates(capacity: int | None, padding: str = "right") -> Candidates:
     torch.manual_seed(0)
-    items = tokenizer(micro.make_model()).tokenize(marked(micro.documents(9)))
+    items = pieces(9)
     batch = make_batch(items, torch.device("cpu"), 0, padding)  # type: ignore[arg-type]
     buffers = Buffers(WIDTHS, 1, torch.device("cpu"))
     buffers.fit(batch.ids.numel())
@@ -55,8 +61,7 @@ def test_any_capacity_and_padding_gives_the_same_entrants(capacity: int, padding
 
 
 def test_nothing_that_clears_the_bar_is_no_candidates() -> None:
-    items = tokenizer(micro.make_model()).tokenize(marked(micro.documents(2)))
-    batch = make_batch(items, torch.device("cpu"), 0)  # type: ignore[arg-type]
+    batch = make_batch(pieces(2), torch.device("cpu"), 0)
     buffers = Buffers(WIDTHS, 2, torch.device("cpu"))
     buffers.fit(batch.ids.numel())
     best = torch.zeros(2, len(batch.segments), 8)

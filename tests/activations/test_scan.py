@@ -227,6 +227,39 @@ def test_documents_that_begin_alike_stand_once_and_are_counted() -> None:
         assert (row["doc_id"], row["repeats"]) in [(w[1], w[4]) for w in kept]
 
 
+def test_pieces_of_long_documents_equal_a_loop_and_stand_once_a_document() -> None:
+    documents = marked(micro.documents(30))
+    long = {"max_tokens": 48, "long_documents": "split", "overlap": 12}
+    found = tables(scan(documents, **long))
+    seen = look(documents, **long)
+    assert len(seen) > 60
+    wanted = best_by_loop(seen, SETTINGS.top)
+    lists: dict[Any, list[Any]] = defaultdict(list)
+    for row in found["examples"]:
+        lists[row["direction"], row["role"], row["pole"]].append(row)
+    assert lists.keys() == wanted.keys()
+    further = 0
+    for key, rows in lists.items():
+        assert [row["doc_id"] for row in rows] == [w[1] for w in wanted[key]]
+        for row, (_, _, at, one, _) in zip(rows, wanted[key], strict=True):
+            assert row["piece"] == one.item.piece
+            assert row["position"] == one.item.first + at
+            assert row["start"] == one.item.first + max(at - SETTINGS.window, 0)
+            further += row["piece"] > 0
+    assert further > 20
+    counts = {(row["what"], row["name"]): row["n"] for row in found["counts"]}
+    tokens = sum(len(one.item.ids) - one.item.context for one in seen)
+    assert sum(n for (what, _), n in counts.items() if what == "tokens") == tokens
+    assert sum(n for (what, _), n in counts.items() if what == "documents") == 30
+    samples = {row["doc_id"]: row for row in found["samples"]}
+    assert len(samples) == sum(item.sampled for item in documents)
+    by_piece = {(one.item.document.doc_id, one.item.piece): one.item for one in seen}
+    for row in samples.values():
+        item = by_piece[row["doc_id"], row["piece"]]
+        assert item.first + item.context <= row["start"]
+        assert row["start"] + row["length"] <= item.first + len(item.ids)
+
+
 def test_near_duplicates_are_represented_by_the_most_extreme() -> None:
     documents = marked(micro.documents(30))
     alike = [
@@ -324,7 +357,7 @@ def test_cosines_of_a_half_precision_model_are_float32(dtype: torch.dtype) -> No
     model.layers[2].register_forward_hook(lambda _m, _i, out: streams.append(out.double()))
     settings = SETTINGS.model_copy(update={"batch_tokens": 1})
     found = tables(scan(documents, settings, model=model))
-    highest = defaultdict(lambda: -2.0)
+    highest: defaultdict[int, float] = defaultdict(lambda: -2.0)
     for stream in streams:
         values = torch.nn.functional.normalize(stream[0], dim=-1).numpy()
         for index, direction in enumerate(DIRECTIONS):
