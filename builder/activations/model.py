@@ -94,7 +94,7 @@ def load_base(model: ModelSettings, settings: ScanSettings) -> ScannedModel:
     """The base of a run's tuned model, to be read beside it; raises as :func:`load_model` does."""
     finder = Finder(model)
     base = finder.base(finder.tuned())
-    return _scanned(base, str(base.places[0].folder), settings)
+    return _scanned(base, model.base or str(base.whole.folder), settings)
 
 
 def _scanned(side: Side, name: str, settings: ScanSettings) -> ScannedModel:

@@ -229,7 +229,7 @@ def test_documents_that_begin_alike_stand_once_and_are_counted() -> None:
 
 def test_pieces_of_long_documents_equal_a_loop_and_stand_once_a_document() -> None:
     documents = marked(micro.documents(30))
-    long = {"max_tokens": 48, "long_documents": "split", "overlap": 12}
+    long: dict[str, Any] = {"max_tokens": 48, "long_documents": "split", "overlap": 12}
     found = tables(scan(documents, **long))
     seen = look(documents, **long)
     assert len(seen) > 60
