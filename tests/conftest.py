@@ -5,14 +5,12 @@ Settings from the environment:
 - ``WEIGHTATLAS_CHROMIUM``: path of the browser; else the first one on the PATH.
 - ``WEIGHTATLAS_REQUIRE_BROWSER=1``: a missing browser is an error, not a skip.
 - ``WEIGHTATLAS_SHARED``: folder of real data and models; else ``../shared`` beside the checkout.
-- ``WEIGHTATLAS_STRICT=1``: a skipped test fails the session, unless it is marked ``shared`` or its
-  reason names a missing optional extra.
+- ``WEIGHTATLAS_STRICT=1``: a skipped test fails the session, unless it is marked ``shared``.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,9 +30,6 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 ROOT = Path(__file__).resolve().parent.parent
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-#: Distributions of optional extras: a test may be skipped for want of one, even in strict mode.
-OPTIONAL_EXTRAS = ("ray",)
-_OPTIONAL = re.compile(rf"\b({'|'.join(OPTIONAL_EXTRAS)})\b")
 
 #: Fixture name to marker: whoever asks for the fixture is of that kind.
 _MARKED_BY_FIXTURE = {"browser_path": "browser", "shared_dir": "shared"}
@@ -120,7 +115,7 @@ class _SkipCollector:
         reason = str(longrepr[2] if isinstance(longrepr, tuple) else longrepr)
         entry = f"{nodeid}: {reason.removeprefix('Skipped: ')}"
         # Every worker reports a module that was skipped while it was collected.
-        if not _OPTIONAL.search(reason) and entry not in self.skipped:
+        if entry not in self.skipped:
             self.skipped.append(entry)
 
 

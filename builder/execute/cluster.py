@@ -198,7 +198,7 @@ class _Work:
         return found
 
     def _replace(self, slot: _Slot, error: Exception) -> None:
-        self._losses.add(slot.unit, f"Ray says: {error}")
+        self._losses.add(slot.unit, f"Ray said: {error}")
         self._ray.kill(slot.actor)
         slot.actor, slot.result = self._started()
         slot.ready = False

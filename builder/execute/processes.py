@@ -201,9 +201,8 @@ class Pool:
 
     def _replace(self, slot: _Slot) -> None:
         slot.process.join(_GONE)
-        how = _how_it_ended(slot.process.exitcode)
+        self._losses.add(slot.unit, _how_it_ended(slot.process.exitcode))
         _end(slot)
-        self._losses.add(slot.unit, how)
         slot.process, slot.pipe = _started(slot.start)
         _send(slot)
 

@@ -174,13 +174,14 @@ class Losses:
 
         ``unit`` None: the worker was lost before it had one.
         """
-        what = "a worker" if unit is None else f"shard {unit.name}"
-        self._lost[what] = self._lost.get(what, 0) + 1
-        if self._lost[what] > self._retries:
+        name = "" if unit is None else unit.name
+        lost = self._lost[name] = self._lost.get(name, 0) + 1
+        if lost > self._retries:
+            what = f"shard {name}: its worker was" if name else "workers that load the model were"
             raise ScanError(
-                f"{what}: lost {self._lost[what]} times before it was done; the last time {how}. "
-                "Finished shards are kept. If memory ran out, lower compute.workers or "
-                "scan.batch_tokens; compute.retries says how often a shard is tried again"
+                f"{what} lost {lost} times, more than compute.retries allows; finished shards are "
+                "kept. If memory ran out, lower compute.workers or scan.batch_tokens. "
+                f"The last time {how}"
             )
 
 
