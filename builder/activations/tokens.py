@@ -10,7 +10,6 @@ too, the document is dropped and counted.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,7 +72,9 @@ class _Rendered:
 class DocumentTokenizer:
     """Turns documents into tokens with roles, by one model's tokenizer and chat template."""
 
-    def __init__(self, tokenizer: Any, max_tokens: int) -> None:
+    def __init__(
+        self, tokenizer: Any, max_tokens: int, *, long_documents: str = "cut", overlap: int = 0
+    ) -> None:
         """``tokenizer`` is a fast Hugging Face tokenizer; documents are cut to ``max_tokens``."""
         if not getattr(tokenizer, "is_fast", False):
             raise CheckpointError(
@@ -141,12 +142,12 @@ class DocumentTokenizer:
         special = (
             np.zeros(len(tokens), dtype=np.bool_) if self._bos is None else tokens == self._bos
         )
-        digest = hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest()
         return TokenizedDocument(
-            doc_id=document.doc_id,
-            source=document.source,
+            document=document,
+            piece=0,
+            first=0,
+            context=0,
             text=text,
-            text_hash=int.from_bytes(digest, "little"),
             ids=tokens,
             ends=ends,
             roles=roles,
