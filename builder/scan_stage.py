@@ -55,7 +55,8 @@ class ScanJob:
         import torch
 
         from builder.activations.model import load_base, load_model
-        from builder.activations.scan import Scanner, shard_files
+        from builder.activations.scan import Scanner
+        from builder.activations.shard_tables import shard_files
 
         if threads is not None:
             torch.set_num_threads(threads)
