@@ -103,13 +103,13 @@ def scan_job(folder: Path, shards: int) -> tuple[Job, list[Unit], Callable[[Unit
     from builder.activations.corpus import read_checked
     from builder.config import parse_settings
     from builder.corpus_stage import freeze_corpus
-    from builder.organisms.manifest import read_manifest
+    from builder.organisms.manifest import shipped_pairs
     from builder.pipeline import make_directions
     from builder.run_folder import Run, claimed
     from builder.scan_stage import plan_units
     from builder.scan_stage import scan_job as job_of
 
-    pair = next(pair for pair in read_manifest() if pair.name.startswith("llama"))
+    pair = next(pair for pair in shipped_pairs() if pair.name.startswith("llama"))
     conversations(folder / "corpus.jsonl", shards * DOCUMENTS)
     settings = parse_settings(
         {
