@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,7 @@ import pytest
 
 from builder import pipeline
 from builder.corpus_stage import freeze_corpus
-from builder.errors import ScanError
-from builder.execute import Executor, Files, InProcess, check_units
+from builder.execute import Executor, Files, InProcess, Unit, check_units
 from builder.execute.cluster import Cluster
 from builder.execute.processes import Processes
 from builder.records import DirectionSet
@@ -101,12 +101,22 @@ def dying(marker: Path) -> Callable[[ScanJob], ScanJob]:
     return made
 
 
-def test_two_processes_leave_the_same_bytes_even_if_one_is_killed(
+def test_two_processes_leave_the_same_bytes_after_a_stop_and_a_kill(
     recipe: Path, alone: dict[str, bytes], tmp_path: Path
 ) -> None:
+    executor = InProcess("cpu", 1, 0)
+    results = executor.results
+
+    def stopped(*arguments: Any) -> Generator[tuple[Unit, Files]]:
+        yield from itertools.islice(results(*arguments), 2)
+        raise KeyboardInterrupt
+
+    executor.results = stopped  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        scanned(recipe, tmp_path, executor)
+    assert len(list((tmp_path / "micro" / "shards").iterdir())) == 2
     marker = tmp_path / "marker"
-    executor = Processes(2, ("cpu",), 1, 1)
-    assert scanned(recipe, tmp_path / "runs", executor, dying(marker)) == alone
+    assert scanned(recipe, tmp_path, Processes(2, ("cpu",), 1, 1), dying(marker)) == alone
     assert marker.exists()
 
 
@@ -117,15 +127,6 @@ def test_ray_leaves_the_same_bytes_even_if_an_actor_is_killed(
     executor = Cluster(2, "", "cpu", 1, 1)
     assert scanned(recipe, tmp_path / "runs", executor, dying(marker)) == alone
     assert marker.exists()
-
-
-def test_a_scan_that_was_stopped_goes_on_with_another_executor_to_the_same_bytes(
-    recipe: Path, alone: dict[str, bytes], tmp_path: Path
-) -> None:
-    lost = Processes(2, ("cpu",), 1, 0)
-    with pytest.raises(ScanError, match=r"killed by SIGKILL"):
-        scanned(recipe, tmp_path, lost, dying(tmp_path / "marker"))
-    assert scanned(recipe, tmp_path, InProcess("cpu", 1, 0)) == alone
 
 
 def tables(run: Run) -> dict[str, list[tuple[Any, ...]]]:
