@@ -103,6 +103,14 @@ def _parser() -> argparse.ArgumentParser:
         _add_set(sub)
         if name != "label":
             _add_compute(sub)
+        if name == "scan":
+            sub.add_argument(
+                "--add",
+                action="append",
+                default=[],
+                metavar="SOURCE",
+                help="scan a further file, folder or dataset too; may be repeated",
+            )
 
     sub = add("render", _render, "render the site of exactly these run folders")
     sub.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
@@ -159,7 +167,8 @@ def _add_compute(sub: Any) -> None:
 def _run(options: argparse.Namespace) -> Run:
     from builder.run_folder import read_run
 
-    return read_run(options.place, (*_compute_flags(options), *options.set))
+    overrides = (*_compute_flags(options), *options.set)
+    return read_run(options.place, overrides, add=getattr(options, "add", ()))
 
 
 def _compute_flags(options: argparse.Namespace) -> list[str]:

@@ -234,7 +234,6 @@ def _count(documents: Sequence[Pieces], counts: Counter[CountKey]) -> None:
         counts["documents", document.source, None] += 1
         counts["distinct", document.source, None] += int(document.is_first)
         counts["levels", str(level(document.priority)), None] += 1
-        counts["noted", "documents split into pieces", None] += int(len(pieces) > 1)
         counts["noted", "documents cut at scan.max_tokens", None] += int(pieces[-1].cut)
         for note in pieces[0].notes:
             counts["noted", note, None] += 1

@@ -178,8 +178,16 @@ def test_the_base_is_measured_at_the_same_tokens() -> None:
 
 def without_floats(found: Tables) -> Tables:
     exact = {
-        "examples": ("direction", "role", "pole", "doc_id", "cluster", "prefix", "repeats")
-        + ("piece", "position", "start"),
+        "examples": (
+            "direction",
+            "role",
+            "pole",
+            "doc_id",
+            "cluster",
+            "prefix",
+            "repeats",
+            "start",
+        ),
         "tail": ("direction", "pole", "doc_id", "cluster", "source"),
         "documents": ("doc_id", "piece", "first", "source", "text", "token_ends", "roles"),
         "stats": ("direction", "role", "model", "n"),
@@ -217,6 +225,39 @@ def test_documents_that_begin_alike_stand_once_and_are_counted() -> None:
         wanted = best_by_loop(look(documents), SETTINGS.top)
         kept = wanted[row["direction"], row["role"], row["pole"]]
         assert (row["doc_id"], row["repeats"]) in [(w[1], w[4]) for w in kept]
+
+
+def test_pieces_of_long_documents_equal_a_loop_and_stand_once_a_document() -> None:
+    documents = marked(micro.documents(30))
+    long = {"max_tokens": 48, "long_documents": "split", "overlap": 12}
+    found = tables(scan(documents, **long))
+    seen = look(documents, **long)
+    assert len(seen) > 60
+    wanted = best_by_loop(seen, SETTINGS.top)
+    lists: dict[Any, list[Any]] = defaultdict(list)
+    for row in found["examples"]:
+        lists[row["direction"], row["role"], row["pole"]].append(row)
+    assert lists.keys() == wanted.keys()
+    further = 0
+    for key, rows in lists.items():
+        assert [row["doc_id"] for row in rows] == [w[1] for w in wanted[key]]
+        for row, (_, _, at, one, _) in zip(rows, wanted[key], strict=True):
+            assert row["piece"] == one.item.piece
+            assert row["position"] == one.item.first + at
+            assert row["start"] == one.item.first + max(at - SETTINGS.window, 0)
+            further += row["piece"] > 0
+    assert further > 20
+    counts = {(row["what"], row["name"]): row["n"] for row in found["counts"]}
+    tokens = sum(len(one.item.ids) - one.item.context for one in seen)
+    assert sum(n for (what, _), n in counts.items() if what == "tokens") == tokens
+    assert sum(n for (what, _), n in counts.items() if what == "documents") == 30
+    samples = {row["doc_id"]: row for row in found["samples"]}
+    assert len(samples) == sum(item.sampled for item in documents)
+    by_piece = {(one.item.document.doc_id, one.item.piece): one.item for one in seen}
+    for row in samples.values():
+        item = by_piece[row["doc_id"], row["piece"]]
+        assert item.first + item.context <= row["start"]
+        assert row["start"] + row["length"] <= item.first + len(item.ids)
 
 
 def test_near_duplicates_are_represented_by_the_most_extreme() -> None:
@@ -305,3 +346,24 @@ def test_roles_without_tokens_have_no_rows() -> None:
     found = tables(scan(marked([Document(0, "a", text="a copper engine")])))
     roles = {ROLES[row["role"]] for row in found["stats"]}
     assert roles == {"text"}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_cosines_of_a_half_precision_model_are_float32(dtype: torch.dtype) -> None:
+    model = micro.make_model()
+    model.backbone.to(dtype)
+    documents = marked(micro.documents(20))
+    streams: list[torch.Tensor] = []
+    model.layers[2].register_forward_hook(lambda _m, _i, out: streams.append(out.double()))
+    settings = SETTINGS.model_copy(update={"batch_tokens": 1})
+    found = tables(scan(documents, settings, model=model))
+    highest: defaultdict[int, float] = defaultdict(lambda: -2.0)
+    for stream in streams:
+        values = torch.nn.functional.normalize(stream[0], dim=-1).numpy()
+        for index, direction in enumerate(DIRECTIONS):
+            if direction.hookpoint.layer == 2:
+                # The first token is BOS here or there; it is far from extreme.
+                highest[index] = max(highest[index], float((values @ direction.vector)[1:].max()))
+    for index, value in highest.items():
+        kept = [row["maximum"] for row in found["stats"] if row["direction"] == index]
+        assert max(kept) == pytest.approx(value, abs=1e-6)
