@@ -32,6 +32,7 @@ _FREE = (
     "directions.device",
     "scan.batch_tokens",
     "scan.device",
+    "compute.",
     "label.",
     "site.",
     "runs",
@@ -201,7 +202,7 @@ def claimed(run: Run) -> Iterator[None]:
 
 @dataclass(slots=True)
 class Cost:
-    """What a stage took: wall-clock seconds, and the process's peak memory at its end in MB."""
+    """What a stage took: wall-clock seconds, and the peak memory of a process at its end in MB."""
 
     seconds: float = 0.0
     peak_mb: int = 0
@@ -218,10 +219,11 @@ def timed() -> Iterator[Cost]:
 
 
 def peak_memory_mb() -> int:
-    """The most memory this process has held so far, in MB."""
+    """The most memory that this process, or one that it started and that has ended, held, in MB."""
     # ru_maxrss counts kilobytes on Linux, bytes on macOS.
     unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(which).ru_maxrss for which in who) * unit // 2**20
 
 
 def record_stage(
