@@ -100,6 +100,14 @@ def _parser() -> argparse.ArgumentParser:
         sub = add(name, command, about)
         sub.add_argument("place", type=Path, metavar="RECIPE", help="a recipe or a run folder")
         _add_set(sub)
+        if name == "scan":
+            sub.add_argument(
+                "--add",
+                action="append",
+                default=[],
+                metavar="SOURCE",
+                help="scan a further file, folder or dataset too; may be repeated",
+            )
 
     sub = add("render", _render, "render the site of exactly these run folders")
     sub.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
@@ -244,8 +252,9 @@ def _print_base(base: str | None, facts: dict[str, str]) -> None:
 
 def _scan(options: argparse.Namespace) -> int:
     from builder import pipeline
+    from builder.run_folder import with_sources
 
-    run = _run(options)
+    run = with_sources(_run(options), options.add)
     pipeline.preflight(run, until="scan")
     print(f"examples, histograms and ranges in {pipeline.make_scan(run)}")
     return 0

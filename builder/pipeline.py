@@ -59,7 +59,7 @@ def preflight(run: Run, until: str = "site") -> None:
 
     Looks at what the stages up to ``until`` need. Raises the error that the stage would raise.
     """
-    from builder.activations.corpus import source_files
+    from builder.activations.reading import source_files
     from builder.weights.source import locate
 
     settings = run.settings

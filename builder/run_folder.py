@@ -9,17 +9,20 @@ business.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.config import Settings, dump_settings, load_settings
+from pydantic import ValidationError
+
+from builder.config import HUB_ID, Settings, Source, dump_settings, load_settings
 from builder.errors import ConfigError, StoreError, shown
 from builder.execute import read_json, run_lock, write_atomically, write_json
 
@@ -103,6 +106,11 @@ def checked_run(run: Run) -> Run:
         return run
     before = _flat(load_settings(existing).model_dump(mode="json"))
     now = _flat(run.settings.model_dump(mode="json"))
+    frozen = [source for part in frozen_sources(run.folder) for source in part]
+    if frozen:
+        # What was frozen counts, not what was asked for; further sources may follow it.
+        before = _with_sources(before, frozen)
+        now = _with_sources(now, run.settings.corpus.sources[: len(frozen)])
     changed = [
         f"  {key}: {before.get(key)!r} there, {now.get(key)!r} now"
         for key in sorted(before.keys() | now.keys())
@@ -122,6 +130,48 @@ def checked_run(run: Run) -> Run:
             + "\nuse another name, or delete the folder to start anew"
         )
     return run
+
+
+def frozen_sources(folder: Path) -> list[tuple[Source, ...]]:
+    """The sources of each part of a run folder's frozen corpus; empty if there is none.
+
+    Raises StoreError when the corpus says nothing of the kind that can be understood.
+    """
+    frozen = read_json(folder / "corpus" / "corpus.json")
+    parts = frozen.get("parts") if isinstance(frozen, dict) else None
+    if not isinstance(parts, list):
+        return []  # of an older form, or damaged: freezing it refuses
+    try:
+        return [tuple(Source.model_validate(item) for item in part["sources"]) for part in parts]
+    except (ValidationError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{folder / 'corpus'}: is damaged; delete the run folder to start anew"
+        ) from error
+
+
+def with_sources(run: Run, names: Sequence[str]) -> Run:
+    """The run with further sources: files, folders, patterns, else names of data sets.
+
+    One that is a source of the run already is not added again, so that a command can be repeated.
+    """
+    sources = list(run.settings.corpus.sources)
+    for name in names:
+        source = _source(name)
+        if source not in sources:
+            sources.append(source)
+    corpus = run.settings.corpus.model_copy(update={"sources": tuple(sources)})
+    return checked_run(Run(run.folder, run.settings.model_copy(update={"corpus": corpus})))
+
+
+def _source(name: str) -> Source:
+    try:
+        is_place = Path(name).expanduser().exists() or bool(glob.glob(name, recursive=True))  # noqa: PTH207 - absolute patterns
+    except (OSError, RuntimeError, ValueError):  # no path
+        is_place = False
+    # A name that no data set can have is a path too, for the message that it is not there.
+    if is_place or not HUB_ID.fullmatch(name) or name.endswith((".jsonl", ".json", ".parquet")):
+        return Source(path=str(Path(name).expanduser().absolute()))
+    return Source(dataset=name)
 
 
 @contextlib.contextmanager
@@ -186,6 +236,11 @@ def stage_record(folder: Path, name: str) -> dict[str, Any] | None:
     if found is not None and not isinstance(found, dict):
         raise StoreError(f"{path}: is damaged; delete it and run again")
     return found or None
+
+
+def _with_sources(settings: dict[str, Any], sources: Sequence[Source]) -> dict[str, Any]:
+    kept = {key: value for key, value in settings.items() if not key.startswith("corpus.sources")}
+    return kept | _flat([source.model_dump(mode="json") for source in sources], "corpus.sources.")
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
