@@ -182,7 +182,9 @@ def _model_fact(model: ModelRef | None) -> dict[str, str | None] | None:
 
 def public_settings(settings: Settings) -> dict[str, Any]:
     """The settings as the database and the site show them: all that decides a result."""
-    values = settings.model_dump(mode="json", exclude={"runs": True, "site": {"out"}})
+    values = settings.model_dump(
+        mode="json", exclude={"runs": True, "compute": True, "site": {"out"}}
+    )
     for key in ("base", "tuned", "adapter_base"):
         values["model"][key] = public_name(values["model"][key]) if values["model"][key] else ""
     for source in values["corpus"]["sources"]:

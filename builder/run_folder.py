@@ -32,6 +32,7 @@ _FREE = (
     "directions.device",
     "scan.batch_tokens",
     "scan.device",
+    "compute.",
     "label.",
     "site.",
     "runs",
