@@ -1,0 +1,366 @@
+"""How do runs of one model over different corpora become one? Without the model or the sources.
+
+The new run holds the parts of the first run's corpus, then those of the second that the first has
+not, and their finished shards, as links to the same files. Shards depend on their slice alone, so
+none is scanned again. What depends on the order of the parts is computed anew from what is known of
+each document: which of them are copies of earlier ones. So joining is associative, and joining a
+run with itself changes nothing. Clusters of near-duplicates were found in each run apart: documents
+of two runs are one text where the first of their clusters are equal.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from builder.config import CorpusSettings, Settings, Source, parse_settings
+from builder.errors import ConfigError, StoreError
+from builder.execute import Unit, check_units, disk_errors, is_held, read_json, run_lock, write_json
+from builder.merge_stage import merge_shards
+from builder.records import DirectionSet
+from builder.run_folder import (
+    Run,
+    changed_settings,
+    claimed,
+    digest_of,
+    existing_run,
+    is_run_folder,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    #: A part of a corpus with the run and the units that it is taken from.
+    Origin = tuple[dict[str, Any], "_Finished", tuple[Unit, ...]]
+
+#: What the first run's folder holds beside corpus, shards and settings.
+_TAKEN = (
+    "directions.safetensors",
+    "spectra.parquet",
+    "stages/directions.json",
+    "stages/models.json",
+)
+#: Settings that decide what a shard holds, or how its documents were frozen.
+_SAME = ("corpus.", "scan.")
+#: Differences that a refusal names.
+_FEW = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Finished:
+    """A run whose scan is done: its directions, the parts of its corpus, and a unit per slice."""
+
+    run: Run
+    directions: DirectionSet
+    parts: tuple[dict[str, Any], ...]
+    units: tuple[Unit, ...]
+
+    def own_units(self, part: int) -> tuple[Unit, ...]:
+        """The units of one part."""
+        before = sum(len(item["slices"]) for item in self.parts[:part])
+        return self.units[before : before + len(self.parts[part]["slices"])]
+
+
+def join_runs(folders: Sequence[Path], out: Path) -> Path:
+    """The database of the run ``out``, which joins these runs of one model; it must not exist.
+
+    Raises ConfigError when the runs do not fit together or one is not finished, StoreError when
+    something of them cannot be read or ``out`` not be written.
+    """
+    if len(folders) < 2:
+        raise ConfigError("merge: give at least two run folders")
+    if out.exists():
+        raise ConfigError(f"{out}: is there already; give a new folder with -o")
+    beside = out.with_name(out.name + ".part")
+    with ExitStack() as held:
+        for folder in dict.fromkeys(folder.resolve() for folder in folders):
+            if not is_run_folder(folder):
+                raise ConfigError(f"{folder}: is no run folder (it has no run.toml)")
+            held.enter_context(run_lock(folder))
+        runs = [_finished(existing_run(folder)) for folder in folders]
+        for other in runs[1:]:
+            _refuse_if_different(runs[0], other)
+        settings = _joined_settings(runs, out)
+        try:
+            with disk_errors(out.parent):
+                if is_held(beside):
+                    raise StoreError(f"{beside}: another weightatlas process is working here")
+                shutil.rmtree(beside, ignore_errors=True)
+                beside.mkdir(parents=True)
+                _write(runs, Run(beside, settings))
+                beside.rename(out)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+    return Run(out, settings).database_path
+
+
+def _finished(run: Run) -> _Finished:
+    from builder.weights.directions import load_directions
+
+    frozen = read_json(run.corpus_path / "corpus.json")
+    if not run.directions_path.is_file() or not isinstance(frozen, dict):
+        raise ConfigError(
+            f"{run.folder}: nothing is scanned yet; run `weightatlas scan {run.folder}` first"
+        )
+    if not isinstance(frozen.get("parts"), list):
+        raise StoreError(f"{run.corpus_path}: is damaged; delete the run folder to start anew")
+    parts = tuple(frozen["parts"])
+    slices = [item for part in parts for item in part["slices"]]
+    units = []
+    for number, item in enumerate(slices):
+        found = sorted((run.folder / "shards").glob(f"{number:06d}-*[0-9a-f]"))
+        if len(found) != 1:
+            raise ConfigError(
+                f"{run.folder}: shard {number} of {len(slices)} is not there just once, so its "
+                f"scan is not finished; run `weightatlas scan {run.folder}` first"
+            )
+        units.append(Unit(number, found[0].name.partition("-")[2], item["documents"]))
+    return _Finished(run, load_directions(run.directions_path), parts, tuple(units))
+
+
+def _refuse_if_different(one: _Finished, two: _Finished) -> None:
+    """Raises ConfigError with the first differences if the runs are not of one model and scan."""
+    faults = [
+        *_different_directions(one.directions, two.directions),
+        *_different_files(one.run, two.run),
+        *_different_settings(one.run.settings, two.run.settings),
+    ]
+    if faults:
+        more = [f"and {len(faults) - _FEW} more differences"] if len(faults) > _FEW else []
+        raise ConfigError(
+            "\n  ".join(
+                [
+                    f"{one.run.folder} and {two.run.folder} cannot be joined:",
+                    *faults[:_FEW],
+                    *more,
+                    "only scans of one model, with the same directions and settings, can be",
+                ]
+            )
+        )
+
+
+def _different_directions(one: DirectionSet, two: DirectionSet) -> Iterator[str]:
+    if len(one.directions) != len(two.directions):
+        yield f"{len(one.directions)} directions there, {len(two.directions)} here"
+        return
+    for left, right in zip(one.directions, two.directions, strict=True):
+        if (left.id, left.content_hash) != (right.id, right.content_hash):
+            yield (
+                f"direction {left.id} ({left.content_hash}) there, "
+                f"{right.id} ({right.content_hash}) here"
+            )
+        elif left.vector.tobytes() != right.vector.tobytes():
+            yield f"direction {left.id}: its vectors differ"
+    for name in ("base", "tuned"):
+        ours, others = (getattr(item, name) for item in (one, two))
+        revisions = [None if item is None else item.revision for item in (ours, others)]
+        if revisions[0] != revisions[1]:
+            yield f"revision of the {name} model: {revisions[0]} there, {revisions[1]} here"
+
+
+def _different_files(one: Run, two: Run) -> Iterator[str]:
+    """What the local models' files differ in, by the digests that each run kept of them."""
+    ours, others = _model_files(one), _model_files(two)
+    for name in sorted(ours.keys() | others.keys()):
+        if ours[name] != others[name]:
+            yield f"model file {name}: not the same bytes in both"
+
+
+def _model_files(run: Run) -> dict[str, Counter[str]]:
+    found: dict[str, Counter[str]] = {}
+    for path, facts in (read_json(run.folder / "stages" / "models.json") or {}).items():
+        name = Path(path).name
+        if not name.endswith(".md"):  # a card is read for the name of the base alone
+            found.setdefault(name, Counter())[str(facts[-1])] += 1
+    return found
+
+
+def _different_settings(one: Settings, two: Settings) -> Iterator[str]:
+    """What decides about shards; where the model and the documents lie does not."""
+    for key, left, right in changed_settings(one, two):
+        if key.startswith(_SAME) and not key.startswith("corpus.sources"):
+            yield f"{key}: {left!r} there, {right!r} here"
+
+
+def _joined_settings(runs: Sequence[_Finished], out: Path) -> Settings:
+    sources = [source for part, *_ in _parts_of(runs) for source in part["sources"]]
+    first = runs[0].run.settings
+    corpus = CorpusSettings.model_validate(
+        first.corpus.model_dump() | {"sources": [Source.model_validate(item) for item in sources]}
+    )
+    joined = first.model_copy(update={"name": out.name, "runs": str(out.parent), "corpus": corpus})
+    return parse_settings(joined.model_dump(mode="json", exclude_none=True), where=str(out))
+
+
+def _parts_of(runs: Sequence[_Finished]) -> list[Origin]:
+    """Each part once, in the order of the runs."""
+    found: dict[str, Origin] = {}
+    for item in runs:
+        for index, part in enumerate(item.parts):
+            slices = [(one["digest"], one["notes_digest"]) for one in part["slices"]]
+            key = digest_of(part["stamp"], slices)
+            found.setdefault(key, (part, item, item.own_units(index)))
+    return list(found.values())
+
+
+def _write(runs: Sequence[_Finished], run: Run) -> None:
+    """Fills the folder of the joined run."""
+    first = runs[0].run.folder
+    with claimed(run):
+        for name in _TAKEN:
+            if (first / name).is_file():
+                (run.folder / name).parent.mkdir(exist_ok=True)
+                _link(first / name, run.folder / name)
+        run.corpus_path.mkdir()
+        (run.folder / "shards").mkdir()
+        corpus = _JoinedCorpus(run.corpus_path)
+        units: list[Unit] = []
+        origins: list[Path] = []
+        for part, owner, own in _parts_of(runs):
+            for unit in own:
+                new = Unit(len(units), unit.fingerprint, unit.size, len(corpus.parts))
+                units.append(new)
+                origins.append(owner.run.folder / "shards" / unit.name)
+                _link_folder(origins[-1], run.folder / "shards" / new.name)
+            corpus.add(part, owner.run.corpus_path)
+        frozen = {"parts": corpus.parts}
+        write_json(run.corpus_path / "corpus.json", frozen)
+        checked = check_units(units, run.folder / "shards")
+        if checked.missing:
+            where = origins[checked.missing[0].number]
+            raise StoreError(
+                f"{where}: is damaged; run `weightatlas scan {where.parent.parent}` to scan it "
+                "again, then merge"
+            )
+        digest = digest_of([unit.name for unit in units])
+        merge_shards(run, runs[0].directions, units, digest, frozen)
+
+
+class _JoinedCorpus:
+    """The corpus folder of a joined run, filled part by part."""
+
+    def __init__(self, folder: Path) -> None:
+        import numpy as np
+
+        self.folder = folder
+        self.parts: list[dict[str, Any]] = []
+        self._slices = 0
+        self._clusters: npt.NDArray[np.uint64] = np.zeros(0, dtype=np.uint64)
+        self._texts: npt.NDArray[np.uint64] = np.zeros(0, dtype=np.uint64)
+
+    def add(self, part: Mapping[str, Any], folder: Path) -> None:
+        """Adds a part whose files are in ``folder``: slices and notes as they are, what it has in
+        common with earlier parts anew.
+        """
+        renamed: list[dict[str, Any]] = []
+        for item in part["slices"]:
+            named = dict(item)
+            for key, ending in (("name", "parquet"), ("notes", "notes.parquet")):
+                named[key] = f"{self._slices:06d}.{ending}"
+                _link(folder / item[key], self.folder / named[key])
+            renamed.append(named)
+            self._slices += 1
+        name = f"part{len(self.parts):03d}"
+        joined = {
+            **part,
+            "slices": renamed,
+            **self._put_clusters(renamed, name),
+            **self._put_sketches(part, folder, name),
+        }
+        self.parts.append(joined)
+
+    def _put_clusters(self, slices: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
+        """Counts the documents that are not the first of their cluster, over all parts so far.
+
+        ``repeated``: by source, documents that were the first in their own run.
+        """
+        import numpy as np
+
+        from builder.activations.corpus import clusters_bytes, digest_of_bytes
+
+        found = [self._notes(item) for item in slices]
+        clusters = np.concatenate([item[0] for item in found] or [self._clusters[:0]])
+        is_first = np.concatenate([item[1] for item in found] or [np.zeros(0, dtype=np.bool_)])
+        sources = [source for item in found for source in item[2]]
+        seen = np.isin(clusters, self._clusters)
+        repeated = Counter(sources[at] for at in np.flatnonzero(is_first & seen).tolist())
+        values, n = np.unique(clusters, return_counts=True)
+        further = n - ~np.isin(values, self._clusters)
+        data = clusters_bytes(values[further > 0], further[further > 0].astype(np.int64))
+        file = f"{name}.clusters.parquet"
+        (self.folder / file).write_bytes(data)
+        self._clusters = np.union1d(self._clusters, values)
+        return {
+            "clusters": file,
+            "clusters_digest": digest_of_bytes(data),
+            "repeated": dict(sorted(repeated.items())),
+        }
+
+    def _notes(
+        self, item: Mapping[str, Any]
+    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_], list[str]]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        from builder.activations.corpus import read_checked
+
+        notes, documents = (
+            pq.read_table(
+                pa.BufferReader(read_checked(self.folder / item[name], item[digest])),
+                columns=columns,
+            )
+            for name, digest, columns in (
+                ("notes", "notes_digest", ["cluster", "is_first"]),
+                ("name", "digest", ["source"]),
+            )
+        )
+        return (
+            notes["cluster"].to_numpy(),
+            notes["is_first"].to_numpy(),
+            documents["source"].to_pylist(),
+        )
+
+    def _put_sketches(self, part: Mapping[str, Any], folder: Path, name: str) -> dict[str, str]:
+        """Keeps, for parts that may follow, the sketches of texts that no earlier part has."""
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        from builder.activations.clusters import file_digest
+
+        file = f"{name}.sketches.parquet"
+        place = folder / part["sketches"]
+        if file_digest(place) != part["sketches_digest"]:
+            raise StoreError(f"{place}: is damaged; delete the run folder to start anew")
+        before = self._texts
+        with (
+            pq.ParquetFile(place) as source,
+            pq.ParquetWriter(self.folder / file, source.schema_arrow, compression="none") as out,
+        ):
+            for batch in source.iter_batches(1 << 14):
+                texts = batch["text"].to_numpy()
+                out.write_batch(batch.filter(pa.array(~np.isin(texts, before))))
+                self._texts = np.union1d(self._texts, texts)
+        return {"sketches": file, "sketches_digest": file_digest(self.folder / file)}
+
+
+def _link_folder(place: Path, to: Path) -> None:
+    to.mkdir()
+    for item in sorted(place.iterdir()):
+        _link(item, to / item.name)
+
+
+def _link(place: Path, to: Path) -> None:
+    """One more name for a file, which is never changed in place; a copy on another file system."""
+    try:
+        os.link(place, to)
+    except OSError:
+        shutil.copyfile(place, to)
