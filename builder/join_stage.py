@@ -2,18 +2,15 @@
 
 The new run holds the parts of the first run's corpus, then those of the second that the first has
 not, and their finished shards, as links to the same files. Shards depend on their slice alone, so
-none is scanned again. What depends on the order of the parts is computed anew from what is known of
-each document: which of them are copies of earlier ones. So joining is associative, and joining a
-run with itself changes nothing. Clusters of near-duplicates were found in each run apart: documents
-of two runs are one text where the first of their clusters are equal.
+none is scanned again. Joining is associative, and joining a run with itself changes nothing (see
+also :mod:`builder.joined_corpus`).
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from builder.config import CorpusSettings, Settings, Source, parse_settings
 from builder.errors import ConfigError, StoreError
 from builder.execute import Unit, check_units, disk_errors, is_held, read_json, run_lock, write_json
+from builder.joined_corpus import JoinedCorpus, link, link_folder
 from builder.merge_stage import merge_shards
 from builder.records import DirectionSet
 from builder.run_folder import (
@@ -34,9 +32,6 @@ from builder.run_folder import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     #: A part of a corpus with the run and the units that it is taken from.
     Origin = tuple[dict[str, Any], "_Finished", tuple[Unit, ...]]
 
@@ -170,7 +165,7 @@ def _different_files(one: Run, two: Run) -> Iterator[str]:
     """What the local models' files differ in, by the digests that each run kept of them."""
     ours, others = _model_files(one), _model_files(two)
     for name in sorted(ours.keys() | others.keys()):
-        if ours[name] != others[name]:
+        if ours.get(name) != others.get(name):
             yield f"model file {name}: not the same bytes in both"
 
 
@@ -218,10 +213,10 @@ def _write(runs: Sequence[_Finished], run: Run) -> None:
         for name in _TAKEN:
             if (first / name).is_file():
                 (run.folder / name).parent.mkdir(exist_ok=True)
-                _link(first / name, run.folder / name)
+                link(first / name, run.folder / name)
         run.corpus_path.mkdir()
         (run.folder / "shards").mkdir()
-        corpus = _JoinedCorpus(run.corpus_path)
+        corpus = JoinedCorpus(run.corpus_path)
         units: list[Unit] = []
         origins: list[Path] = []
         for part, owner, own in _parts_of(runs):
@@ -229,7 +224,7 @@ def _write(runs: Sequence[_Finished], run: Run) -> None:
                 new = Unit(len(units), unit.fingerprint, unit.size, len(corpus.parts))
                 units.append(new)
                 origins.append(owner.run.folder / "shards" / unit.name)
-                _link_folder(origins[-1], run.folder / "shards" / new.name)
+                link_folder(origins[-1], run.folder / "shards" / new.name)
             corpus.add(part, owner.run.corpus_path)
         frozen = {"parts": corpus.parts}
         write_json(run.corpus_path / "corpus.json", frozen)
@@ -242,125 +237,3 @@ def _write(runs: Sequence[_Finished], run: Run) -> None:
             )
         digest = digest_of([unit.name for unit in units])
         merge_shards(run, runs[0].directions, units, digest, frozen)
-
-
-class _JoinedCorpus:
-    """The corpus folder of a joined run, filled part by part."""
-
-    def __init__(self, folder: Path) -> None:
-        import numpy as np
-
-        self.folder = folder
-        self.parts: list[dict[str, Any]] = []
-        self._slices = 0
-        self._clusters: npt.NDArray[np.uint64] = np.zeros(0, dtype=np.uint64)
-        self._texts: npt.NDArray[np.uint64] = np.zeros(0, dtype=np.uint64)
-
-    def add(self, part: Mapping[str, Any], folder: Path) -> None:
-        """Adds a part whose files are in ``folder``: slices and notes as they are, what it has in
-        common with earlier parts anew.
-        """
-        renamed: list[dict[str, Any]] = []
-        for item in part["slices"]:
-            named = dict(item)
-            for key, ending in (("name", "parquet"), ("notes", "notes.parquet")):
-                named[key] = f"{self._slices:06d}.{ending}"
-                _link(folder / item[key], self.folder / named[key])
-            renamed.append(named)
-            self._slices += 1
-        name = f"part{len(self.parts):03d}"
-        joined = {
-            **part,
-            "slices": renamed,
-            **self._put_clusters(renamed, name),
-            **self._put_sketches(part, folder, name),
-        }
-        self.parts.append(joined)
-
-    def _put_clusters(self, slices: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
-        """Counts the documents that are not the first of their cluster, over all parts so far.
-
-        ``repeated``: by source, documents that were the first in their own run.
-        """
-        import numpy as np
-
-        from builder.activations.corpus import clusters_bytes, digest_of_bytes
-
-        found = [self._notes(item) for item in slices]
-        clusters = np.concatenate([item[0] for item in found] or [self._clusters[:0]])
-        is_first = np.concatenate([item[1] for item in found] or [np.zeros(0, dtype=np.bool_)])
-        sources = [source for item in found for source in item[2]]
-        seen = np.isin(clusters, self._clusters)
-        repeated = Counter(sources[at] for at in np.flatnonzero(is_first & seen).tolist())
-        values, n = np.unique(clusters, return_counts=True)
-        further = n - ~np.isin(values, self._clusters)
-        data = clusters_bytes(values[further > 0], further[further > 0].astype(np.int64))
-        file = f"{name}.clusters.parquet"
-        (self.folder / file).write_bytes(data)
-        self._clusters = np.union1d(self._clusters, values)
-        return {
-            "clusters": file,
-            "clusters_digest": digest_of_bytes(data),
-            "repeated": dict(sorted(repeated.items())),
-        }
-
-    def _notes(
-        self, item: Mapping[str, Any]
-    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_], list[str]]:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        from builder.activations.corpus import read_checked
-
-        notes, documents = (
-            pq.read_table(
-                pa.BufferReader(read_checked(self.folder / item[name], item[digest])),
-                columns=columns,
-            )
-            for name, digest, columns in (
-                ("notes", "notes_digest", ["cluster", "is_first"]),
-                ("name", "digest", ["source"]),
-            )
-        )
-        return (
-            notes["cluster"].to_numpy(),
-            notes["is_first"].to_numpy(),
-            documents["source"].to_pylist(),
-        )
-
-    def _put_sketches(self, part: Mapping[str, Any], folder: Path, name: str) -> dict[str, str]:
-        """Keeps, for parts that may follow, the sketches of texts that no earlier part has."""
-        import numpy as np
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        from builder.activations.clusters import file_digest
-
-        file = f"{name}.sketches.parquet"
-        place = folder / part["sketches"]
-        if file_digest(place) != part["sketches_digest"]:
-            raise StoreError(f"{place}: is damaged; delete the run folder to start anew")
-        before = self._texts
-        with (
-            pq.ParquetFile(place) as source,
-            pq.ParquetWriter(self.folder / file, source.schema_arrow, compression="none") as out,
-        ):
-            for batch in source.iter_batches(1 << 14):
-                texts = batch["text"].to_numpy()
-                out.write_batch(batch.filter(pa.array(~np.isin(texts, before))))
-                self._texts = np.union1d(self._texts, texts)
-        return {"sketches": file, "sketches_digest": file_digest(self.folder / file)}
-
-
-def _link_folder(place: Path, to: Path) -> None:
-    to.mkdir()
-    for item in sorted(place.iterdir()):
-        _link(item, to / item.name)
-
-
-def _link(place: Path, to: Path) -> None:
-    """One more name for a file, which is never changed in place; a copy on another file system."""
-    try:
-        os.link(place, to)
-    except OSError:
-        shutil.copyfile(place, to)
