@@ -136,7 +136,7 @@ def spectrum(
 
 def growth(documents: Sequence[int], extremes: Sequence[float], pole: Pole) -> Markup:
     """A pole's extreme over growing shares of the corpus, one dot a share, doubling rightwards."""
-    width, height, edge = 300.0, 76.0, 8.0
+    width, height, edge = _WIDTH, _HEIGHT, 8.0
     low, high = min(extremes), max(extremes)
     spread = high - low or 1.0
     last = math.log2(max(2, documents[-1]))
