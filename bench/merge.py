@@ -57,7 +57,7 @@ def main() -> None:
     profile = cProfile.Profile()
     if options.profile:
         profile.enable()
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     write_database(
         database,
         directions_of(SCALE.directions),
@@ -66,7 +66,7 @@ def main() -> None:
         meta={},
         clusters=clusters,
     )
-    seconds = time.perf_counter() - start
+    seconds, used = time.perf_counter() - start, time.process_time() - used
     profile.disable()
     if options.profile:
         pstats.Stats(profile).sort_stats("tottime").print_stats(20)
@@ -75,7 +75,7 @@ def main() -> None:
         "peak memory, MB": peak_mb(),
         "database, MB": database.stat().st_size / 1e6,
     }
-    print(f"{len(found)} shards")
+    print(f"{len(found)} shards, {used:.1f} seconds of processor time")
     for name, value in figures.items():
         print(f"{name:18}{value:10.1f}  (bar {BARS[name]:.0f}, {value / BARS[name]:.0%} of it)")
     for name, size in sorted(column_sizes(database).items(), key=lambda item: -item[1])[:8]:

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from builder.activations.shard_files import SHARD_FILES
 from builder.errors import StoreError
 
-#: Rows that are compared with the best so far at once; decides about memory, not about results.
-_CHUNK_ROWS = 400_000
+#: Rows of the first chunk, and the most of any; they decide about memory, not about results.
+_FIRST_CHUNK, _LARGEST_CHUNK = 400_000, 6_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,17 @@ def distinct_shards(shards: Iterable[Shard]) -> list[Shard]:
 
 
 def chunks(shards: Sequence[Shard], file: str) -> list[list[int]]:
-    """Indices of shards in order, grouped so that their ``file`` has some _CHUNK_ROWS rows."""
+    """Indices of shards in order, grouped so that each chunk has as many rows as all before it.
+
+    The more shards were seen, the fewer rows of a further one are better than the best so far.
+    """
     found: list[list[int]] = []
-    rows = 0
+    rows = before = 0
     for index, shard in enumerate(shards):
         n = row_count(shard.folder, file)
-        if not found or rows + n > _CHUNK_ROWS:
+        if not found or rows + n > min(max(before, _FIRST_CHUNK), _LARGEST_CHUNK):
             found.append([])
-            rows = 0
+            before, rows = before + rows, 0
         found[-1].append(index)
         rows += n
     return found

@@ -35,7 +35,7 @@ from tests.pages.directed import CONTROLS, WIDTH, fixture_directions, middle
 from tests.pages.labelled import EXPLAINER, fixture_labels
 from tests.pages.texts import MARKUP_ATTACKS, THEMES, hostile_texts
 
-LAYERS, RANKS, TOP, WINDOW, TAIL = 4, 5, 20, 48, 30
+LAYERS, RANKS, TOP, WINDOW, TAIL = 4, 5, 20, 48, 12
 
 _TOKEN = re.compile(
     r"<\|[a-z_]+\|>|\n+| ?[^\W\d_]{1,5}|[^\W\d_]{1,5}| ?\d{1,3}| ?[^\w\s]|\s+|.", re.DOTALL

@@ -293,7 +293,8 @@ def test_a_merge_depends_neither_on_order_nor_on_repetition_nor_on_chunks(
     seed: int,
 ) -> None:
     rng = random.Random(seed)
-    monkeypatch.setattr(shards, "_CHUNK_ROWS", (1, 150, 300, 10**6)[seed])
+    monkeypatch.setattr(shards, "_FIRST_CHUNK", (1, 150, 300, 10**6)[seed])
+    monkeypatch.setattr(shards, "_LARGEST_CHUNK", (1, 200, 10**6, 10**6)[seed])
     given = [Shard(folder) for folder in [*folders, *rng.sample(folders, 2)]]
     rng.shuffle(given)
     assert dump(merged(tmp_path / "run.duckdb", given)) == dump(database)
