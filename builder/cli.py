@@ -101,8 +101,6 @@ def _parser() -> argparse.ArgumentParser:
         sub = add(name, command, about)
         sub.add_argument("place", type=Path, metavar="RECIPE", help="a recipe or a run folder")
         _add_set(sub)
-        if name != "label":
-            _add_compute(sub)
         if name == "scan":
             sub.add_argument(
                 "--add",
@@ -111,6 +109,14 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="SOURCE",
                 help="scan a further file, folder or dataset too; may be repeated",
             )
+        if name != "label":
+            _add_compute(sub)
+
+    sub = add("merge", _merge, "join scans of one model over different corpora into a new run")
+    sub.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders, scanned")
+    sub.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="RUN", help="folder of the new run"
+    )
 
     sub = add("render", _render, "render the site of exactly these run folders")
     sub.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
@@ -287,6 +293,14 @@ def _scan(options: argparse.Namespace) -> int:
     run = _run(options)
     pipeline.preflight(run, until="scan")
     print(f"examples, histograms and ranges in {pipeline.make_scan(run)}")
+    return 0
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from builder import pipeline
+
+    database = pipeline.join_runs(options.runs, options.out)
+    print(f"examples, histograms and ranges of {len(options.runs)} runs in {database}")
     return 0
 
 

@@ -205,6 +205,13 @@ def make_scan(run: Run) -> Path:
     return run.database_path
 
 
+def join_runs(folders: Sequence[Path], out: Path) -> Path:
+    """The database of a new run that joins scanned runs of one model over different corpora."""
+    from builder.join_stage import join_runs
+
+    return join_runs(folders, out)
+
+
 def make_labels(run: Run) -> dict[str, int]:
     """How many poles have a label, show no pattern, or failed; labels stand in the database.
 

@@ -153,8 +153,10 @@ def public_facts(run: Run, directions: DirectionSet, frozen: dict[str, Any]) -> 
         "n_layers": directions.n_layers,
         "facts": directions.facts,
         "corpus": {
-            "fingerprint": digest_of([item["digest"] for item in frozen["slices"]]),
-            "documents": frozen["documents"],
+            "fingerprint": digest_of(
+                [item["digest"] for part in frozen["parts"] for item in part["slices"]]
+            ),
+            "documents": sum(part["documents"] for part in frozen["parts"]),
             "sources": [
                 {
                     "name": source.name or public_name(source.path or source.dataset),

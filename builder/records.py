@@ -189,9 +189,10 @@ class Window:
 class Example:
     """The window around the most extreme token of one document for one direction and pole.
 
-    ``activations`` (int16, ACTIVATION_SCALE per unit) has one value per token of the window;
-    ``peak`` is the index of the extreme token in it; ``roles`` one role index per token;
-    ``duplicates`` counts further documents with the same text; ``place`` is the rank from 0.
+    ``activations`` (int16, ACTIVATION_SCALE per unit) has one value per token of the window,
+    ``base_activations`` the base's, None where it was not scanned; ``peak`` is the index of the
+    extreme token in it; ``roles`` one role index per token; ``duplicates`` counts further documents
+    of the corpus that are near-duplicates of it; ``place`` is the rank from 0.
     """
 
     direction: str
@@ -204,11 +205,15 @@ class Example:
     window: Window
     activations: npt.NDArray[np.int16]
     roles: npt.NDArray[np.uint8]
+    base_activations: npt.NDArray[np.int16] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Histogram:
-    """Counts of a direction's activations over one role in HISTOGRAM_BINS bins of [-1, 1]."""
+    """Counts of a direction's activations over one role in HISTOGRAM_BINS bins of [-1, 1].
+
+    Of the tuned model, the base or their difference, as asked for (see MODELS).
+    """
 
     direction: str
     role: str
@@ -217,7 +222,7 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Extent of a direction's activations over the tokens of one role."""
+    """Extent of a direction's activations over the tokens of one role, of one of MODELS."""
 
     direction: str
     role: str
@@ -226,6 +231,23 @@ class Range:
     maximum: float
     mean: float
     std: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """How far tuning moved the activations of a direction, over the tokens of one role.
+
+    ``mean`` and ``std`` are those of tuned minus base, token by token. ``outside`` is the share of
+    tokens at which the tuned model is beyond the least or greatest value of the base; a lower
+    bound to within a bin, since it is counted by the histogram's bins that lie wholly beyond.
+    """
+
+    direction: str
+    role: str
+    n: int
+    mean: float
+    std: float
+    outside: float
 
 
 @dataclass(frozen=True, slots=True)

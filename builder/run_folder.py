@@ -142,6 +142,16 @@ def checked_run(run: Run) -> Run:
     return run
 
 
+def changed_settings(one: Settings, two: Settings) -> list[tuple[str, Any, Any]]:
+    """(dotted name, value, other value) of settings that differ and may change a result."""
+    left, right = (_flat(item.model_dump(mode="json")) for item in (one, two))
+    return [
+        (key, left.get(key), right.get(key))
+        for key in sorted(left.keys() | right.keys())
+        if left.get(key) != right.get(key) and not key.startswith(_FREE)
+    ]
+
+
 def frozen_sources(folder: Path) -> list[tuple[Source, ...]]:
     """The sources of each part of a run folder's frozen corpus; empty if there is none.
 

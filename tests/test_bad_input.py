@@ -14,8 +14,7 @@ import pytest
 
 from builder.config import load_settings
 from builder.errors import ConfigError
-from builder.store import RunStore, merge
-from tests import micro
+from builder.store import RunStore
 from tests.test_build import refused, run, write_recipe
 
 
@@ -238,16 +237,3 @@ def test_a_damaged_shard_is_named_and_made_again_once_deleted(
     assert run(*command) == 0
     with RunStore(folder / "run.duckdb") as store:
         assert store.dump() == wanted
-
-
-def test_a_merge_tells_how_far_it_is_by_shards(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bars = micro.watch_bars(monkeypatch, merge)
-    shards = sorted((finished / "runs" / "micro" / "shards").iterdir())
-    merge.write_database(
-        tmp_path / "run.duckdb", micro.make_directions(5), shards, top=3, reservoir=20, meta={}
-    )
-    ((bar, options),) = bars
-    assert bar.n == bar.total == len(shards) == 3
-    assert (bar.desc, options["disable"]) == ("merge", None)
