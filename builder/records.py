@@ -192,7 +192,8 @@ class Example:
     ``activations`` (int16, ACTIVATION_SCALE per unit) has one value per token of the window,
     ``base_activations`` the base's, None where it was not scanned; ``peak`` is the index of the
     extreme token in it; ``roles`` one role index per token; ``duplicates`` counts further documents
-    of the corpus that are near-duplicates of it; ``place`` is the rank from 0.
+    of the corpus that are near-duplicates of it, ``repeats`` those that peak at the same after the
+    same tokens; ``place`` is the rank from 0.
     """
 
     direction: str
@@ -206,6 +207,7 @@ class Example:
     activations: npt.NDArray[np.int16]
     roles: npt.NDArray[np.uint8]
     base_activations: npt.NDArray[np.int16] | None = None
+    repeats: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

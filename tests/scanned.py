@@ -111,8 +111,11 @@ def _tables(documents: list[Document], settings: ScanSettings) -> dict[str, list
         for pole, sign in enumerate((-1, 1)):
             rows = [_peak(document, held, direction, pole) for document in documents]
             rows.sort(key=lambda row: (sign * row["value"], row["doc_id"]))
-            unique: dict[int, dict[str, Any]] = {}
+            alike: dict[int, dict[str, Any]] = {}
             for row in rows:
+                alike.setdefault(row["prefix"], {**row, "repeats": -1})["repeats"] += 1
+            unique: dict[int, dict[str, Any]] = {}
+            for row in alike.values():
                 unique.setdefault(row["cluster"], row)
             best = list(unique.values())[: settings.top]
             found["examples.parquet"] += best
@@ -165,6 +168,7 @@ def _peak(document: Document, held: dict[int, Any], direction: int, pole: int) -
     return {
         "direction": direction, "role": _TEXT, "pole": pole, "doc_id": document.doc_id,
         "value": values[position] / ACTIVATION_SCALE, "cluster": document.cluster, "piece": 0,
+        "prefix": document.priority, "repeats": 0,
         "position": position, "start": start, "activations": values[start : position + 3].tolist(),
     }  # fmt: skip
 

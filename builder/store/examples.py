@@ -19,8 +19,10 @@ from builder.store.winners import EXTREME, Contest
 
 def example_contest(top: int) -> Contest:
     """The contest for every direction, role and pole, into the table ``best``."""
-    groups, carried = "direction, role, pole", "piece, position, start"
-    return Contest("examples.parquet", "best", groups, carried, "doc_id, position", top)
+    groups = "direction, role, pole"
+    carried = "piece, position, start, prefix, repeats::BIGINT AS repeats"
+    ties = "doc_id, position"
+    return Contest("examples.parquet", "best", groups, carried, ties, top, "prefix", "repeats")
 
 
 def create_windows(connection: duckdb.DuckDBPyConnection) -> None:
@@ -104,7 +106,7 @@ def insert_examples(connection: duckdb.DuckDBPyConnection, top: int) -> None:
             FROM one_role QUALIFY any_place < $top
         )
         SELECT direction, role, pole, place, any_place, value, doc_id, source, start,
-               position - start AS peak, coalesce(copies.n, 0), text, token_lengths, roles,
+               position - start AS peak, coalesce(copies.n, 0), repeats, text, token_lengths, roles,
                activations, base_activations
         FROM ranked JOIN windows USING (shard, row) LEFT JOIN any_role USING (shard, row)
         LEFT JOIN copies USING (cluster)

@@ -101,8 +101,8 @@ class RunStore(LabelTables):
             values.append(ROLES.index(role))
         order = f"pole, {place}" if role == ANY_ROLE else f"pole, role, {place}"
         rows = self._connection.execute(
-            f"SELECT role, pole, {place}, value, doc_id, source, start, peak, duplicates, text, "
-            "token_lengths, roles, activations, base_activations "
+            f"SELECT role, pole, {place}, value, doc_id, source, start, peak, duplicates, "
+            "repeats, text, token_lengths, roles, activations, base_activations "
             "FROM examples JOIN directions USING (direction) "
             f"WHERE {' AND '.join(where)} ORDER BY {order}",
             values,
@@ -116,10 +116,11 @@ class RunStore(LabelTables):
                 value=row[3],
                 peak=row[7],
                 duplicates=row[8],
-                window=read_window(row[4], row[5], row[6], row[9], row[10]),
-                roles=np.asarray(row[11], dtype=np.uint8),
-                activations=np.asarray(row[12], dtype=np.int16),
-                base_activations=_quantized(row[13]),
+                repeats=row[9],
+                window=read_window(row[4], row[5], row[6], row[10], row[11]),
+                roles=np.asarray(row[12], dtype=np.uint8),
+                activations=np.asarray(row[13], dtype=np.int16),
+                base_activations=_quantized(row[14]),
             )
             for row in rows
         ]

@@ -1,8 +1,9 @@
 """Which documents are the most extreme over all shards? A running best of each list.
 
-Only narrow columns are compared, some shards at a time, against the best so far: one of each
-cluster of near-duplicates, then the most extreme by value, ties by document and position. That is
-associative, so neither order nor number of the shards changes the result.
+Only narrow columns are compared, some shards at a time, against the best so far: one of those that
+are the same up to the peak, one of each cluster of near-duplicates, then the most extreme by value,
+ties by document and position. That is associative, so neither order nor number of the shards changes
+the result.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import duckdb
 
 from builder.store.shards import Shard, chunks
 
+#: What is equal but for rounding may be this much below the last of a list and still belong to one
+#: that is in it.
+_SLACK = 1e-5
 #: Sorts the most extreme first at either pole.
 EXTREME = "CASE pole WHEN 0 THEN -value ELSE value END"
 
@@ -23,7 +27,8 @@ class Contest:
     """Lists of winners, filled from one file of every shard into the table ``table``.
 
     A list is what has the same ``groups``; ``carried`` are further columns of the file that come
-    along; ``ties`` decide among equal values.
+    along; ``ties`` decide among equal values. ``same`` names what one row stands for all of (the
+    first by ``ties``), and ``repeats`` the column that counts the others, if the file has them.
     """
 
     file: str
@@ -32,6 +37,8 @@ class Contest:
     carried: str
     ties: str
     best: int
+    same: str = ""
+    repeats: str = ""
 
     def run(
         self,
@@ -43,6 +50,14 @@ class Contest:
         ``shard`` (its index) and ``row`` (in the file). ``on_shards`` is told how many were read.
         """
         columns = f"{self.groups}, {self.carried}, value, doc_id, cluster"
+        alone = "rivals"
+        if self.same:
+            alike = f"PARTITION BY {self.groups}, {self.same}"
+            alone = (
+                f"(SELECT * REPLACE ((sum({self.repeats} + 1) OVER ({alike}) - 1)::BIGINT "
+                f"AS {self.repeats}) FROM rivals "
+                f"QUALIFY row_number() OVER ({alike} ORDER BY {self.ties}) = 1)"
+            )
         connection.execute(
             f"CREATE TEMP TABLE {self.table} AS SELECT {columns}, 0::INTEGER AS shard, "
             "0::BIGINT AS row FROM read_parquet($file) LIMIT 0",
@@ -66,9 +81,9 @@ class Contest:
                     SELECT * FROM {self.table}
                     UNION ALL
                     SELECT incoming.* FROM ({parts}) AS incoming LEFT JOIN bars
-                    USING ({self.groups}) WHERE bar IS NULL OR {EXTREME} <= bar
+                    USING ({self.groups}) WHERE bar IS NULL OR {EXTREME} <= bar + {_SLACK}
                 ), one_each AS (
-                    SELECT * FROM rivals QUALIFY row_number() OVER (
+                    SELECT * FROM {alone} QUALIFY row_number() OVER (
                         PARTITION BY {self.groups}, cluster
                         ORDER BY {EXTREME}, {self.ties}) = 1
                 )

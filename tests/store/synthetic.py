@@ -180,6 +180,12 @@ def _examples(
     position = rng.integers(scale.tokens, size=n)
     start = np.clip(position - scale.length // 2, 0, scale.tokens - scale.length)
     values = _extremes(rng, len(keys), each, 1 - 2 * keys[:, 2]).ravel()
+    prefix = rng.integers(1, 2**63, size=n).astype(np.uint64)
+    # Every shard's third of a list is the same up to the peak; its value differs by rounding.
+    alike = np.arange(min(2, each - 1), n, each)
+    prefix[alike] = np.arange(len(keys), dtype=np.uint64)
+    poles = 1 - 2 * keys[:, 2]
+    values[alike] = (poles * (0.8 + 1e-6 * rng.random(len(keys)))).astype(np.float32)
     quantized = _activations(rng, n * scale.length).reshape(n, scale.length)
     quantized[np.arange(n), position - start] = np.round(values * ACTIVATION_SCALE)
     base = _in_lists(_activations(rng, n * scale.length), scale.length) if scale.with_base else None
@@ -189,6 +195,8 @@ def _examples(
         "value": values,
         "doc_id": documents[at],
         "cluster": clusters_of(documents[at], scale),
+        "prefix": prefix,
+        "repeats": rng.integers(3, size=n),
         "piece": _piece(start, scale),
         "position": position,
         "start": start,

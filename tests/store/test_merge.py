@@ -75,9 +75,13 @@ def order(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def best(rows: list[dict[str, Any]], n: int) -> list[dict[str, Any]]:
-    """The plain rule: by value, one of each cluster, the first ``n``."""
+    """The plain rule: by value, one of those alike up to the peak and of each cluster, ``n``."""
+    alike: dict[int, dict[str, Any]] = {}
+    for row in sorted(rows, key=lambda row: (row["doc_id"], row.get("position"))):
+        kept = alike.setdefault(row.get("prefix", len(alike)), {**row, "repeats": -1})
+        kept["repeats"] += row.get("repeats", 0) + 1
     chosen: dict[int, dict[str, Any]] = {}
-    for row in sorted(rows, key=order):
+    for row in sorted(alike.values(), key=order):
         chosen.setdefault(row["cluster"], row)
     return list(chosen.values())[:n]
 
@@ -93,7 +97,7 @@ def test_examples_are_those_of_a_plain_loop(folders: list[Path], database: Path)
     lists = grouped(rows_of(folders, "examples.parquet"), "direction", "role", "pole")
     copies = dict(zip(*(item.tolist() for item in copies_of(SHARDS, SCALE)), strict=True))
     names = [item.id for item in directions_of(SCALE.directions).directions]
-    n_duplicates = 0
+    n_duplicates = n_repeats = 0
     with RunStore(database) as store:
         for (direction, role, pole), rows in lists.items():
             found = store.examples(names[direction], pole=POLES[pole], role=ROLES[role])
@@ -113,8 +117,11 @@ def test_examples_are_those_of_a_plain_loop(folders: list[Path], database: Path)
                 roles = roles_of(window.doc_id, SCALE)[row["start"] : stop]
                 assert item.roles.tolist() == roles.tolist()
                 assert item.duplicates == copies.get(row["cluster"], 0)
+                assert item.repeats == row["repeats"]
                 n_duplicates += item.duplicates
+                n_repeats += item.repeats > 2
     assert n_duplicates
+    assert n_repeats
 
 
 def test_the_list_over_all_roles_takes_each_cluster_once(
