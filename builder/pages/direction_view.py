@@ -40,6 +40,7 @@ class ExampleView:
     doc_id: int
     source: str
     duplicates: int
+    repeats: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +179,7 @@ def _example_view(
         doc_id=window.doc_id,
         source=window.source,
         duplicates=example.duplicates,
+        repeats=example.repeats,
     )
 
 

@@ -32,7 +32,8 @@ CREATE TABLE examples (
     place INTEGER NOT NULL, any_place INTEGER, value FLOAT NOT NULL, doc_id BIGINT NOT NULL,
     source VARCHAR NOT NULL, start INTEGER NOT NULL, peak INTEGER NOT NULL,
     duplicates BIGINT NOT NULL, repeats BIGINT NOT NULL, text VARCHAR NOT NULL,
-    token_lengths UINTEGER[] NOT NULL, roles UTINYINT[] NOT NULL, activations SMALLINT[] NOT NULL, base_activations SMALLINT[]);
+    token_lengths UINTEGER[] NOT NULL, roles UTINYINT[] NOT NULL,
+    activations SMALLINT[] NOT NULL, base_activations SMALLINT[]);
 CREATE TABLE histograms (
     direction INTEGER NOT NULL, role UTINYINT NOT NULL, model UTINYINT NOT NULL,
     counts BIGINT[] NOT NULL);

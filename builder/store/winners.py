@@ -2,8 +2,8 @@
 
 Only narrow columns are compared, some shards at a time, against the best so far: one of those that
 are the same up to the peak, one of each cluster of near-duplicates, then the most extreme by value,
-ties by document and position. That is associative, so neither order nor number of the shards changes
-the result.
+ties by document and position. That is associative, so neither order nor number of the shards
+changes the result.
 """
 
 from __future__ import annotations
