@@ -71,9 +71,12 @@ class ScanProgress:
         self._add(unit, counts)
 
     def begin(self) -> None:
-        """Puts on record what was found, before anything is scanned."""
+        """Puts on record what was found, before anything is scanned; not what stands there."""
         self._show()
-        self._write()
+        known = stage_record(self._folder, "progress") or {}
+        whole = {"fingerprint": self._digest, "shards_done": self._units}
+        if self._shards < self._units or {key: known.get(key) for key in whole} != whole:
+            self._write()
 
     def batch(self, unit: Unit, documents: int, tokens: int) -> None:
         """Shows how far a shard is that is being scanned."""
