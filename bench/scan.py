@@ -14,9 +14,13 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
+import os
 import random
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -189,6 +193,8 @@ def compare(
 def measure(shape: str, options: argparse.Namespace) -> None:
     """Prints the rows of one shape."""
     model = model_of(shape, options.device)
+    if options.device == "cpu":
+        model.backbone.to(getattr(torch, options.dtype))
     directions = directions_of(model)
     settings = ScanSettings(batch_tokens=options.batch_tokens)
     turns = 1 if shape == "demo" else 8
@@ -229,12 +235,51 @@ def measure(shape: str, options: argparse.Namespace) -> None:
         )
 
 
+_CHILD = """
+import sys
+from builder.cli import main
+assert main(sys.argv[1:]) == 0
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+def memory(options: argparse.Namespace) -> None:
+    """Prints the peak memory of `weightatlas scan` on corpora of two sizes, everything included."""
+    pair = next(pair for pair in shipped_pairs() if pair.kind == "tuned" and pair.method == "full")
+    for n in (10_000, 40_000):
+        with tempfile.TemporaryDirectory() as folder:
+            corpus = Path(folder) / "corpus.jsonl"
+            with corpus.open("w", encoding="utf-8") as file:
+                for row in plain_rows(54321, n):
+                    file.write(json.dumps(row) + "\n")
+            recipe = Path(folder) / "recipe.toml"
+            recipe.write_text(
+                f'name = "memory"\nruns = "{folder}/runs"\n'
+                f'[model]\nbase = "{pair.base}"\ntuned = "{pair.tuned}"\n'
+                f'[[corpus.sources]]\npath = "{corpus}"\n',
+                encoding="utf-8",
+            )
+            start = time.perf_counter()
+            done = subprocess.run(
+                [sys.executable, "-c", _CHILD, "scan", str(recipe)],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=True,
+                env={**os.environ, "OMP_NUM_THREADS": str(options.threads)},
+            )
+            peak = int(done.stdout.split("VmHWM:")[1].split()[0]) // 1024
+            seconds = time.perf_counter() - start
+            print(f"| memory | {n:,} documents | {peak:,} MB | {seconds:.0f} s |", flush=True)
+
+
 def main() -> None:
     """Runs what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("what", nargs="*", default=["bare", "published"])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--shape", action="append", default=[])
     parser.add_argument("--documents", type=int, default=2048)
     parser.add_argument("--few", type=int, default=100)
@@ -242,6 +287,10 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if "memory" in options.what:
+        memory(options)
+    if not {"bare", "published"} & set(options.what):
+        return
     for shape in options.shape or ["demo", "wide"]:
         measure(shape, options)
 
