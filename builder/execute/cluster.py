@@ -2,9 +2,10 @@
 
 The only module that uses Ray. A unit's task, what is prepared of it, and its files travel through
 Ray's object store: the nodes need this package and the model at the same path (or on the hub), but
-no disk in common with this process, which alone writes. Preparing is a Ray task whose result is
-given on to an actor by reference. An actor that dies costs its unit only: a new one is started and
-has it again.
+no disk in common with this process, which alone writes. Preparing is done by actors of its own (as
+tasks, every process that Ray happens to give one to would load what preparing needs), and what it
+gives goes on to a worker by reference. A worker that dies costs its unit only: a new one is started
+and has it again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import logging
 import os
 import pickle
 import sys
-import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -133,12 +133,14 @@ class _Work:
         self._losses = Losses(retries)
         gpus = device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
         self._asked = {"num_cpus": threads, "num_gpus": 1 if gpus else 0}
-        # Preparing must not wait for a core that the actors keep.
-        self._prepare = ray.remote(_prepare).options(num_cpus=0, max_retries=retries)
+        # Preparing must not wait for a core that the workers keep.
+        self._preparer = ray.remote(_Preparer).options(
+            num_cpus=0, max_restarts=retries, max_task_retries=retries
+        )
         self._actor = ray.remote(_Actor).options(**self._asked, max_restarts=0, max_task_retries=0)
         self._start = (device, threads)
-        self._key = uuid.uuid4().hex
         self._slots: list[_Slot] = []
+        self._preparers: list[Any] = []
 
     def results(
         self, units: Sequence[Unit], task_of: Callable[[Unit], Any], size: int
@@ -146,11 +148,13 @@ class _Work:
         """Each unit with its files; at most one prepared unit a worker waits."""
         waiting, ahead, left = deque(units), deque[tuple[Unit, Any]](), len(units)
         self._slots = [_Slot(*self._started()) for _ in range(size)]
+        self._preparers = [self._preparer.remote([self._job]) for _ in range(1 + size // 8)]
         while left:
             while waiting and len(ahead) < size:
                 unit = waiting.popleft()
                 task = self._ray.put(task_of(unit))
-                ahead.append((unit, self._prepare.remote(self._key, [self._job], task)))
+                self._preparers.append(preparer := self._preparers.pop(0))
+                ahead.append((unit, preparer.prepare.remote(task)))
             for slot in self._slots:
                 if slot.ready and slot.unit is None and ahead:
                     slot.unit, slot.prepared = ahead.popleft()
@@ -212,9 +216,10 @@ class _Work:
 
     def end(self) -> None:
         """Ends all actors."""
-        for slot in self._slots:
-            self._ray.kill(slot.actor)
+        for actor in (*(slot.actor for slot in self._slots), *self._preparers):
+            self._ray.kill(actor)
         self._slots.clear()
+        self._preparers.clear()
 
 
 class _Actor:
@@ -232,22 +237,22 @@ class _Actor:
     def compute(self, prepared: bytes) -> Files:
         self.load()
         assert self._work is not None
-        return self._work(pickle.loads(prepared))  # noqa: S301 - made by _prepare
+        return self._work(pickle.loads(prepared))  # noqa: S301 - made by a preparer
 
 
-#: In a process of Ray's that prepares: what the job loaded, by the job's key. One at a time.
-_preparers: dict[str, Callable[[Any], Any]] = {}
+class _Preparer:
+    """Holds what preparing needs."""
 
+    def __init__(self, job: list[Any]) -> None:
+        self._job = job
+        self._prepare: Callable[[Any], Any] | None = None
 
-def _prepare(key: str, job: list[Any], task: Any) -> bytes:
-    """What is prepared of a task, as bytes: arrays that Ray hands on itself cannot be written to.
-
-    ``job`` is a reference in a list, which Ray does not look up for every task.
-    """
-    if key not in _preparers:
-        _preparers.clear()
-        _preparers[key] = import_ray().get(job[0]).preparer()
-    return pickle.dumps(_preparers[key](task))
+    def prepare(self, task: Any) -> bytes:
+        """What is prepared of a task, as bytes: arrays that Ray hands on cannot be written to."""
+        if self._prepare is None:
+            job: Job = import_ray().get(self._job[0])
+            self._prepare = job.preparer()
+        return pickle.dumps(self._prepare(task))
 
 
 def _cause(error: Any) -> Exception:
