@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from builder.activations.batch import NO_ROLE, Batch
+from builder.activations.batch import NO_ROLE, Batch, on_device
 from builder.activations.buffers import Buffers
 from builder.activations.candidates import Candidates, Shortlist
 from builder.activations.entrants import Entrants, quantized
@@ -126,7 +126,7 @@ class Accumulator:
         rows, roles = batch.segments.T
         content = roles < len(CONTENT_ROLES)
         owner = np.where(content, documents[rows], len(self._highest) - 1)
-        self._owner = torch.from_numpy(owner).to(self._device, non_blocking=True)
+        self._owner = on_device(owner, self._device)
 
     def observe_base(self, layer: int, resid: torch.Tensor) -> None:
         """Takes in the base's ``resid`` [B, T, d_model], before :meth:`observe` the tuned one's."""
@@ -261,7 +261,7 @@ class Accumulator:
             group, last = self._shortlist.bar()
             pole, role, column = group % 2, group // 2 % _R, self._column_of[group // 2 // _R]
             self._bar_on_host[pole, role, column] = np.where(pole == 0, last, -last)
-            self._bar = torch.from_numpy(self._bar_on_host.copy()).to(self._device)
+            self._bar = on_device(self._bar_on_host.copy(), self._device)
 
     def _by_direction(self, values: torch.Tensor) -> npt.NDArray[np.float32]:
         """[documents + 1, D_total] on the device as [documents, D] in the set's order."""

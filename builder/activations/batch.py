@@ -108,28 +108,30 @@ def make_batch(
     left = padding == "left"
     positions = np.maximum(np.arange(longest)[None, :] - first[:, None], 0)
 
-    def on_device(values: npt.NDArray[np.generic]) -> torch.Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(values))
-        if device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(device, non_blocking=True)
-
     return Batch(
         pieces=pieces,
-        ids=on_device(ids),
-        mask=on_device(real.astype(np.int64)) if left else None,
-        positions=on_device(positions) if left else None,
-        role=on_device(role.reshape(-1)),
-        segment=on_device(segments),
-        segment_row=on_device(known // NO_ROLE),
-        segment_role=on_device(known % NO_ROLE),
-        spans=on_device(spans),
-        first=on_device(first),
-        lengths=on_device(lengths),
+        ids=on_device(ids, device),
+        mask=on_device(real.astype(np.int64), device) if left else None,
+        positions=on_device(positions, device) if left else None,
+        role=on_device(role.reshape(-1), device),
+        segment=on_device(segments, device),
+        segment_row=on_device(known // NO_ROLE, device),
+        segment_role=on_device(known % NO_ROLE, device),
+        spans=on_device(spans, device),
+        first=on_device(first, device),
+        lengths=on_device(lengths, device),
         prefixes=_prefixes(ids, real, positions),
         segments=np.stack([known // NO_ROLE, known % NO_ROLE], axis=1),
         starts=first,
     )
+
+
+def on_device(values: npt.NDArray[np.generic], device: torch.device) -> torch.Tensor:
+    """A copy of an array on ``device``; the host does not wait for it."""
+    tensor = torch.from_numpy(np.ascontiguousarray(values))
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def _prefixes(
