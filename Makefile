@@ -76,5 +76,5 @@ endef
 	touch $@
 
 .venv/.installed-test: $(INPUTS) | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,cluster]'
 	touch $@ .venv/.installed

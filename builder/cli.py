@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -100,6 +101,22 @@ def _parser() -> argparse.ArgumentParser:
         sub = add(name, command, about)
         sub.add_argument("place", type=Path, metavar="RECIPE", help="a recipe or a run folder")
         _add_set(sub)
+        if name == "scan":
+            sub.add_argument(
+                "--add",
+                action="append",
+                default=[],
+                metavar="SOURCE",
+                help="scan a further file, folder or dataset too; may be repeated",
+            )
+        if name != "label":
+            _add_compute(sub)
+
+    sub = add("merge", _merge, "join scans of one model over different corpora into a new run")
+    sub.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders, scanned")
+    sub.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="RUN", help="folder of the new run"
+    )
 
     sub = add("render", _render, "render the site of exactly these run folders")
     sub.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
@@ -140,10 +157,38 @@ def _add_set(sub: Any) -> None:
     )
 
 
+def _add_compute(sub: Any) -> None:
+    sub.add_argument(
+        "--executor", choices=("local", "ray"), help="who scans: this machine, or a Ray cluster"
+    )
+    sub.add_argument(
+        "--address", help="of a running Ray cluster (default: Ray is started on this machine)"
+    )
+    sub.add_argument("--workers", type=int, metavar="N", help="that hold a model each (default: 1)")
+    sub.add_argument(
+        "--with-base", action="store_true", help="the same tokens through the base model too"
+    )
+
+
 def _run(options: argparse.Namespace) -> Run:
     from builder.run_folder import read_run
 
-    return read_run(options.place, tuple(options.set))
+    overrides = (*_compute_flags(options), *options.set)
+    return read_run(options.place, overrides, add=getattr(options, "add", ()))
+
+
+def _compute_flags(options: argparse.Namespace) -> list[str]:
+    """The overrides that the flags of a scan stand for."""
+    named = {
+        f"compute.{name}": getattr(options, name, None)
+        for name in ("executor", "address", "workers")
+    }
+    if named["compute.address"] and options.executor == "local":
+        raise ConfigError("--address: is a Ray cluster's; use --executor ray")
+    if named["compute.address"]:
+        named["compute.executor"] = "ray"
+    named["scan.with_base"] = getattr(options, "with_base", False) or None
+    return [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
 
 
 def _build(options: argparse.Namespace) -> int:
@@ -251,6 +296,14 @@ def _scan(options: argparse.Namespace) -> int:
     return 0
 
 
+def _merge(options: argparse.Namespace) -> int:
+    from builder import pipeline
+
+    database = pipeline.join_runs(options.runs, options.out)
+    print(f"examples, histograms and ranges of {len(options.runs)} runs in {database}")
+    return 0
+
+
 def _label(options: argparse.Namespace) -> int:
     from builder import pipeline
 
@@ -320,6 +373,8 @@ def _print_status(found: dict[str, Any]) -> None:
     if found["documents"] is not None:
         print(f"  {found['documents']:,} documents, {found['shards_done']} of ", end="")
         print(f"{found['shards']} shards scanned")
+    if found["scan"] and found["shards"] and found["shards_done"] < found["shards"]:
+        print(f"  {_scan_state(found['scan'], running=found['running'])}")
     for reason, n in sorted(found["dropped"].items()):
         print(f"  {n:,} rows left out: {reason}")
     for name, stage in found["stages"].items():
@@ -329,6 +384,18 @@ def _print_status(found: dict[str, Any]) -> None:
             if key not in ("fingerprint", "seconds", "peak_memory_mb")
         )
         print(f"  {name:<11}{stage['seconds']:>8.1f} s  {stage['peak_memory_mb']:>6,} MB  {facts}")
+
+
+def _scan_state(scan: dict[str, Any], *, running: bool) -> str:
+    """A line on a scan that is not finished."""
+    if not running:
+        return "no process works here now; the same command goes on where it was"
+    who = f"{scan['executor']}, {scan['workers']} worker{'s' * (scan['workers'] != 1)}"
+    if scan["seconds_left"] is None:
+        return f"scanning ({who})"
+    minutes = math.ceil(scan["seconds_left"] / 60)
+    left = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+    return f"scanning ({who}): {scan['tokens_per_second']:,.0f} tokens/s, about {left} left"
 
 
 def _organisms(options: argparse.Namespace) -> int:

@@ -105,6 +105,11 @@ class Source(Section):
     source_column: str = "source"
     #: Stop after this many rows of this source.
     max_rows: Count | None = None
+    #: Share of the documents, against the weights of the other sources, while they last. Without
+    #: any weight the sources follow one another.
+    weight: Annotated[float, Field(gt=0)] | None = None
+    #: Put before a conversation that has no system message of its own.
+    system_prompt: str = ""
     #: Shown on the site beside what is quoted from it.
     licence: str = ""
 
@@ -124,30 +129,63 @@ class CorpusSettings(Section):
     max_documents: Count | None = None
     #: A source with a larger share of unreadable rows is refused.
     max_bad_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    #: Documents that share at least this much of their word triples (Jaccard, as MinHash estimates
+    #: it) are one text to every list of examples.
+    near_duplicate: Annotated[float, Field(gt=0, le=1)] = 0.8
+    #: Of the order in which weighted sources are mixed.
+    seed: Seed = 0
 
 
 class ScanSettings(Section):
     """How documents are run through the model and what is kept."""
 
-    #: Documents are cut after this many tokens (and after the model's context).
+    #: The longest piece of a document that the model reads at once (its context at most).
     max_tokens: Count = 1024
+    #: Longer documents: ``split`` into pieces that keep their document's id, or ``cut``.
+    long_documents: Literal["split", "cut"] = "split"
+    #: Tokens before a further piece of a document that the model reads again, for context only.
+    overlap: CountOrNone = 64
     #: Padded tokens in one forward pass.
     batch_tokens: Count = 4096
     #: Documents in one shard, the unit of resuming.
-    shard_documents: Count = 1024
+    shard_documents: Count = 2048
     #: Examples kept at each pole, per role.
     top: Count = 20
     #: Tokens kept on each side of the peak.
     window: Count = 48
+    #: Documents at each pole, whatever the role, whose sources are counted.
+    tail: Count = 100
     #: Random documents kept as the contrast for labels.
     reservoir: Count = 400
+    #: Further random documents, kept for the scores of labels alone.
+    held_out: CountOrNone = 200
+    #: Of the random documents, those shown at each pole at evenly spaced quantiles.
+    quantiles: CountOrNone = 5
+    #: The same tokens through the base model too, at the same directions.
+    with_base: bool = False
     #: A position whose norm is above this many medians of its document is an attention sink.
     sink_factor: Annotated[float, Field(gt=1)] = 10.0
-    #: ``auto``: CUDA, else Apple's GPU, else the CPU.
+    #: ``auto``: CUDA, else Apple's GPU, else the CPU. ``spread``: over all GPUs, for a model
+    #: that is larger than one.
     device: str = "auto"
     #: Weights and forward pass; cosines are float32 in any case.
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     seed: Seed = 0
+
+
+class ComputeSettings(Section):
+    """Who does the work of a scan; changes no result beyond rounding."""
+
+    #: ``local``: this machine; ``ray``: a Ray cluster, or one started here.
+    executor: Literal["local", "ray"] = "local"
+    #: Processes (or Ray actors) that hold a model each; one: no process but this.
+    workers: Count = 1
+    #: Of a running Ray cluster; started on this machine when empty.
+    address: str = ""
+    #: Processor threads of each worker; the machine's shared out when unset.
+    threads: Count | None = None
+    #: How often a shard is tried again after its worker was lost.
+    retries: CountOrNone = 2
 
 
 class LabelSettings(Section):
@@ -200,6 +238,7 @@ class Settings(Section):
     directions: DirectionSettings = DirectionSettings()
     corpus: CorpusSettings = CorpusSettings()
     scan: ScanSettings = ScanSettings()
+    compute: ComputeSettings = ComputeSettings()
     label: LabelSettings = LabelSettings()
     site: SiteSettings = SiteSettings()
     #: Folder that holds run folders.

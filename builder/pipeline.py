@@ -20,8 +20,10 @@ from tqdm import tqdm
 from builder import __version__
 from builder.comparison import compare_runs
 from builder.config import SiteSettings
+from builder.corpus_stage import check_corpus, freeze_corpus
 from builder.errors import ConfigError, StoreError
-from builder.execute import disk_errors, read_json
+from builder.execute import InProcess, disk_errors, is_held, read_json
+from builder.merge_stage import merge_shards
 from builder.provenance import changeable_facts, model_stamps, unseen_bytes
 from builder.records import ANY_ROLE, POLES, DirectionSet, Label, LabelFailure, Spectrum
 from builder.run_folder import (
@@ -33,15 +35,7 @@ from builder.run_folder import (
     stage_record,
     timed,
 )
-from builder.scan_stage import (
-    check_corpus,
-    counted,
-    freeze_corpus,
-    load_scanned,
-    merge_shards,
-    plan_units,
-    scan_units,
-)
+from builder.scan_stage import plan_units, scan_executor, scan_job, scan_units
 
 if TYPE_CHECKING:
     from builder.pages.site import SiteReport
@@ -65,7 +59,7 @@ def preflight(run: Run, until: str = "site") -> None:
 
     Looks at what the stages up to ``until`` need. Raises the error that the stage would raise.
     """
-    from builder.activations.corpus import source_files
+    from builder.activations.reading import source_files
     from builder.weights.source import locate
 
     settings = run.settings
@@ -83,6 +77,7 @@ def preflight(run: Run, until: str = "site") -> None:
             source_files(source)
     if "scan" in stages:
         check_corpus(settings.corpus)
+        scan_executor(settings)
         from builder.activations.model import check_model
 
         check_model(settings.model, settings.scan)
@@ -198,14 +193,23 @@ def make_scan(run: Run) -> Path:
     """The run's database, with every example, histogram and count but no labels yet."""
     check_corpus(run.settings.corpus)
     directions = make_directions(run)
+    job, executor = scan_job(run, directions), scan_executor(run.settings)
     with claimed(run):
         # A fault of the model shows before the corpus is read, which may take long.
-        model = None if run.corpus_path.is_dir() else load_scanned(run, directions)
+        if isinstance(executor, InProcess) and not run.corpus_path.is_dir():
+            executor.load(job)
         frozen = freeze_corpus(run)
         units, digest = plan_units(run, directions, frozen)
-        scan_units(run, directions, units, digest, frozen, model)
+        scan_units(run, job, executor, units, digest, frozen)
         merge_shards(run, directions, units, digest, frozen)
     return run.database_path
+
+
+def join_runs(folders: Sequence[Path], out: Path) -> Path:
+    """The database of a new run that joins scanned runs of one model over different corpora."""
+    from builder.join_stage import join_runs
+
+    return join_runs(folders, out)
 
 
 def make_labels(run: Run) -> dict[str, int]:
@@ -331,23 +335,28 @@ def make_site(runs: Sequence[Path], settings: SiteSettings) -> SiteReport:
 
 
 def status(folder: Path) -> dict[str, Any]:
-    """What is done in a run folder, from its files alone (the database is not opened).
+    """What is done in a run folder, from small records alone (the database is not opened).
 
-    ``dropped`` counts the rows and documents that were left out, by reason, so far.
+    While a scan runs it says how far that is, as of its last shard. ``dropped`` counts the rows and
+    documents that were left out, by reason, so far; ``running`` says whether a process works here
+    now; ``scan`` is None before a scan began (see ``builder/scan_progress.py`` for its keys).
     """
     run = existing_run(folder)
-    frozen = read_json(run.corpus_path / "corpus.json") or {}
-    shards = [item for item in (folder / "shards").glob("*") if item.suffix != ".part"]
-    dropped = Counter(frozen.get("dropped", {}))
-    dropped.update(counted(shards)["dropped"])
+    parts = (read_json(run.corpus_path / "corpus.json") or {}).get("parts", [])
+    scan = stage_record(folder, "progress")
+    dropped = Counter((scan or {}).get("dropped", {}))
+    for part in parts:
+        dropped.update(part["dropped"])
     names = ("directions", "corpus", "scan", "merge", "labels", "site")
     return {
         "name": run.settings.name,
         "folder": str(folder),
-        "documents": frozen.get("documents"),
+        "running": is_held(folder),
+        "documents": sum(part["documents"] for part in parts) if parts else None,
         "dropped": dict(dropped),
-        "shards": len(frozen["slices"]) if frozen else None,
-        "shards_done": len(shards),
+        "shards": sum(len(part["slices"]) for part in parts) if parts else None,
+        "shards_done": scan["shards_done"] if scan else 0,
+        "scan": scan,
         "database_bytes": _size(run.database_path),
         "stages": {name: found for name in names if (found := stage_record(run.folder, name))},
     }

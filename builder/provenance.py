@@ -153,8 +153,10 @@ def public_facts(run: Run, directions: DirectionSet, frozen: dict[str, Any]) -> 
         "n_layers": directions.n_layers,
         "facts": directions.facts,
         "corpus": {
-            "fingerprint": digest_of([item["digest"] for item in frozen["slices"]]),
-            "documents": frozen["documents"],
+            "fingerprint": digest_of(
+                [item["digest"] for part in frozen["parts"] for item in part["slices"]]
+            ),
+            "documents": sum(part["documents"] for part in frozen["parts"]),
             "sources": [
                 {
                     "name": source.name or public_name(source.path or source.dataset),
@@ -182,7 +184,9 @@ def _model_fact(model: ModelRef | None) -> dict[str, str | None] | None:
 
 def public_settings(settings: Settings) -> dict[str, Any]:
     """The settings as the database and the site show them: all that decides a result."""
-    values = settings.model_dump(mode="json", exclude={"runs": True, "site": {"out"}})
+    values = settings.model_dump(
+        mode="json", exclude={"runs": True, "compute": True, "site": {"out"}}
+    )
     for key in ("base", "tuned", "adapter_base"):
         values["model"][key] = public_name(values["model"][key]) if values["model"][key] else ""
     for source in values["corpus"]["sources"]:

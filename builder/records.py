@@ -36,6 +36,14 @@ CONTENT_ROLES: tuple[str, ...] = ROLES[:-1]
 #: The pseudo-role of lists that take each document once, by its best content role.
 ANY_ROLE = "any"
 
+#: What a scan measures: the tuned model's activations and, with the base scanned as well, the
+#: base's at the same tokens, and the difference tuned - base.
+MODELS: tuple[str, ...] = ("tuned", "base", "difference")
+#: Documents are dealt into this many levels at random, half of them into level 0, a quarter into
+#: level 1 and so on; the rest goes into the last. The extremes over the levels from l on are those
+#: of a random 2^-l of the corpus.
+LEVELS = 12
+
 #: Histograms count activations in this many equal bins over [-1, 1].
 HISTOGRAM_BINS = 400
 #: Per-token activations of an example are stored as ``round(activation * ACTIVATION_SCALE)``.
@@ -181,9 +189,11 @@ class Window:
 class Example:
     """The window around the most extreme token of one document for one direction and pole.
 
-    ``activations`` (int16, ACTIVATION_SCALE per unit) has one value per token of the window;
-    ``peak`` is the index of the extreme token in it; ``roles`` one role index per token;
-    ``duplicates`` counts further documents with the same text; ``place`` is the rank from 0.
+    ``activations`` (int16, ACTIVATION_SCALE per unit) has one value per token of the window,
+    ``base_activations`` the base's, None where it was not scanned; ``peak`` is the index of the
+    extreme token in it; ``roles`` one role index per token; ``duplicates`` counts further documents
+    of the corpus that are near-duplicates of it, ``repeats`` those that peak at the same after the
+    same tokens; ``place`` is the rank from 0.
     """
 
     direction: str
@@ -196,11 +206,16 @@ class Example:
     window: Window
     activations: npt.NDArray[np.int16]
     roles: npt.NDArray[np.uint8]
+    base_activations: npt.NDArray[np.int16] | None = None
+    repeats: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Histogram:
-    """Counts of a direction's activations over one role in HISTOGRAM_BINS bins of [-1, 1]."""
+    """Counts of a direction's activations over one role in HISTOGRAM_BINS bins of [-1, 1].
+
+    Of the tuned model, the base or their difference, as asked for (see MODELS).
+    """
 
     direction: str
     role: str
@@ -209,7 +224,7 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Extent of a direction's activations over the tokens of one role."""
+    """Extent of a direction's activations over the tokens of one role, of one of MODELS."""
 
     direction: str
     role: str
@@ -218,6 +233,23 @@ class Range:
     maximum: float
     mean: float
     std: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """How far tuning moved the activations of a direction, over the tokens of one role.
+
+    ``mean`` and ``std`` are those of tuned minus base, token by token. ``outside`` is the share of
+    tokens at which the tuned model is beyond the least or greatest value of the base; a lower
+    bound to within a bin, since it is counted by the histogram's bins that lie wholly beyond.
+    """
+
+    direction: str
+    role: str
+    n: int
+    mean: float
+    std: float
+    outside: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,17 +9,20 @@ business.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.config import Settings, dump_settings, load_settings
+from pydantic import ValidationError
+
+from builder.config import HUB_ID, Settings, Source, dump_settings, load_settings
 from builder.errors import ConfigError, StoreError, shown
 from builder.execute import read_json, run_lock, write_atomically, write_json
 
@@ -29,6 +32,7 @@ _FREE = (
     "directions.device",
     "scan.batch_tokens",
     "scan.device",
+    "compute.",
     "label.",
     "site.",
     "runs",
@@ -63,15 +67,18 @@ class Run:
         return self.folder / "corpus"
 
 
-def read_run(place: Path, overrides: tuple[str, ...] = ()) -> Run:
+def read_run(place: Path, overrides: tuple[str, ...] = (), *, add: Sequence[str] = ()) -> Run:
     """The run that a recipe file or an existing run folder stands for; writes nothing.
 
-    Raises ConfigError when the run folder was made with other settings.
+    ``add`` are further sources of documents (see :func:`with_sources`). Raises ConfigError when the
+    run folder was made with other settings.
     """
     if _is_folder(place):
-        return checked_run(existing_run(place, overrides))
-    settings = load_settings(place, overrides)
-    return checked_run(Run(Path(settings.runs) / settings.name, settings))
+        run = existing_run(place, overrides)
+    else:
+        settings = load_settings(place, overrides)
+        run = Run(Path(settings.runs) / settings.name, settings)
+    return checked_run(with_sources(run, add))
 
 
 def existing_run(folder: Path, overrides: tuple[str, ...] = ()) -> Run:
@@ -103,6 +110,11 @@ def checked_run(run: Run) -> Run:
         return run
     before = _flat(load_settings(existing).model_dump(mode="json"))
     now = _flat(run.settings.model_dump(mode="json"))
+    frozen = [source for part in frozen_sources(run.folder) for source in part]
+    if frozen:
+        # What was frozen counts, not what was asked for; further sources may follow it.
+        before = _with_sources(before, frozen)
+        now = _with_sources(now, run.settings.corpus.sources[: len(frozen)])
     changed = [
         f"  {key}: {before.get(key)!r} there, {now.get(key)!r} now"
         for key in sorted(before.keys() | now.keys())
@@ -115,6 +127,12 @@ def checked_run(run: Run) -> Run:
             raise ConfigError(
                 f"{was}: is not there any more ({key}); {run.folder} was made from it"
             )
+    asked = run.settings.corpus.sources
+    if frozen and len(asked) < len(frozen) and asked == tuple(frozen[: len(asked)]):
+        raise ConfigError(
+            f"{run.folder}: sources were added to its corpus; give the run folder in place of the "
+            "recipe, or put them into the recipe too (run.toml there has them)"
+        )
     if changed:
         raise ConfigError(
             f"{run.folder} was made with other settings:\n"
@@ -122,6 +140,58 @@ def checked_run(run: Run) -> Run:
             + "\nuse another name, or delete the folder to start anew"
         )
     return run
+
+
+def changed_settings(one: Settings, two: Settings) -> list[tuple[str, Any, Any]]:
+    """(dotted name, value, other value) of settings that differ and may change a result."""
+    left, right = (_flat(item.model_dump(mode="json")) for item in (one, two))
+    return [
+        (key, left.get(key), right.get(key))
+        for key in sorted(left.keys() | right.keys())
+        if left.get(key) != right.get(key) and not key.startswith(_FREE)
+    ]
+
+
+def frozen_sources(folder: Path) -> list[tuple[Source, ...]]:
+    """The sources of each part of a run folder's frozen corpus; empty if there is none.
+
+    Raises StoreError when the corpus says nothing of the kind that can be understood.
+    """
+    frozen = read_json(folder / "corpus" / "corpus.json")
+    parts = frozen.get("parts") if isinstance(frozen, dict) else None
+    if not isinstance(parts, list):
+        return []  # of an older form, or damaged: freezing it refuses
+    try:
+        return [tuple(Source.model_validate(item) for item in part["sources"]) for part in parts]
+    except (ValidationError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{folder / 'corpus'}: is damaged; delete the run folder to start anew"
+        ) from error
+
+
+def with_sources(run: Run, names: Sequence[str]) -> Run:
+    """The run with further sources: files, folders, patterns, else names of data sets.
+
+    One that is a source of the run already is not added again, so that a command can be repeated.
+    """
+    sources = list(run.settings.corpus.sources)
+    for name in names:
+        source = _source(name)
+        if source not in sources:
+            sources.append(source)
+    corpus = run.settings.corpus.model_copy(update={"sources": tuple(sources)})
+    return Run(run.folder, run.settings.model_copy(update={"corpus": corpus}))
+
+
+def _source(name: str) -> Source:
+    try:
+        is_place = Path(name).expanduser().exists() or bool(glob.glob(name, recursive=True))  # noqa: PTH207 - absolute patterns
+    except (OSError, RuntimeError, ValueError):  # no path
+        is_place = False
+    # A name that no data set can have is a path too, for the message that it is not there.
+    if is_place or not HUB_ID.fullmatch(name) or name.endswith((".jsonl", ".json", ".parquet")):
+        return Source(path=str(Path(name).expanduser().absolute()))
+    return Source(dataset=name)
 
 
 @contextlib.contextmanager
@@ -142,7 +212,7 @@ def claimed(run: Run) -> Iterator[None]:
 
 @dataclass(slots=True)
 class Cost:
-    """What a stage took: wall-clock seconds, and the process's peak memory at its end in MB."""
+    """What a stage took: wall-clock seconds, and the peak memory of a process at its end in MB."""
 
     seconds: float = 0.0
     peak_mb: int = 0
@@ -159,10 +229,11 @@ def timed() -> Iterator[Cost]:
 
 
 def peak_memory_mb() -> int:
-    """The most memory this process has held so far, in MB."""
+    """The most memory that this process, or one that it started and that has ended, held, in MB."""
     # ru_maxrss counts kilobytes on Linux, bytes on macOS.
     unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(which).ru_maxrss for which in who) * unit // 2**20
 
 
 def record_stage(
@@ -186,6 +257,11 @@ def stage_record(folder: Path, name: str) -> dict[str, Any] | None:
     if found is not None and not isinstance(found, dict):
         raise StoreError(f"{path}: is damaged; delete it and run again")
     return found or None
+
+
+def _with_sources(settings: dict[str, Any], sources: Sequence[Source]) -> dict[str, Any]:
+    kept = {key: value for key, value in settings.items() if not key.startswith("corpus.sources")}
+    return kept | _flat([source.model_dump(mode="json") for source in sources], "corpus.sources.")
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,259 +1,184 @@
-"""How is a corpus scanned, shard by shard? The steps between a run's directions and its database.
+"""How is a corpus scanned, shard by shard? From the frozen corpus to finished shards.
 
-The corpus is frozen in the run folder as one slice a shard; a shard is scanned if its file is not
-there; the files are merged into the database. Each step does nothing where its result stands.
+A shard is scanned if it is not there, whole and made of the same things. Who scans it is the
+executor's business; what is done to it (:class:`ScanJob`) is the same everywhere.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-import shutil
-import time
+import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
 
-from builder.config import CorpusSettings
-from builder.errors import ConfigError, CorpusError, StoreError
-from builder.execute import Unit, disk_errors, read_json, run_units, write_json
-from builder.provenance import model_stamps, public_facts
-from builder.records import Direction, DirectionSet, Spectrum
-from builder.run_folder import (
-    Cost,
-    Run,
-    digest_of,
-    peak_memory_mb,
-    record_stage,
-    stage_record,
-    timed,
-)
-
-if TYPE_CHECKING:
-    from builder.activations.model import ScannedModel
+from builder.config import ModelSettings, ScanSettings, Settings, here
+from builder.errors import ConfigError, printable
+from builder.execute import Executor, Files, Unit, check_units, make_executor, run_units
+from builder.provenance import model_stamps
+from builder.records import DirectionSet
+from builder.run_folder import Run, digest_of
+from builder.scan_progress import ScanProgress
 
 #: Goes into every shard's fingerprint; raised when the scan computes something else.
-_SCAN_VERSION = 2
+_SCAN_VERSION = 4
 
 
-def check_corpus(corpus: CorpusSettings) -> None:
-    """Raises ConfigError if no source of documents is set."""
-    if not corpus.sources:
+@dataclass(frozen=True, slots=True, eq=False)
+class ScanJob:
+    """What is done to each shard, by whoever does it: see :class:`builder.execute.Job`.
+
+    ``model`` names commits and absolute paths, so that it means the same in every process.
+    """
+
+    model: ModelSettings
+    scan: ScanSettings
+    directions: DirectionSet
+
+    def preparer(self) -> Callable[[tuple[bytes, bytes]], Any]:
+        """From a slice's bytes and its notes' to its documents as tokens."""
+        from builder.activations.corpus import slice_documents
+        from builder.activations.model import load_tokenizer
+
+        tokenizer = load_tokenizer(self.model, self.scan)
+        return lambda task: tokenizer.tokenize(slice_documents(*task))
+
+    def worker(
+        self, device: str, threads: int | None, on_batch: Callable[[int, int], None]
+    ) -> Callable[[Any], Files]:
+        """From documents as tokens to the shard's files; loads the model, and its base if asked."""
+        import torch
+
+        from builder.activations.model import load_base, load_model
+        from builder.activations.scan import Scanner
+        from builder.activations.shard_tables import shard_files
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        settings = self.scan.model_copy(update={"device": device})
+        model = load_model(self.model, settings)
+        base = load_base(self.model, settings) if settings.with_base else None
+        scanner = Scanner(model, self.directions, settings, base)
+        return lambda prepared: shard_files(scanner.scan(prepared, on_batch), settings)
+
+
+def scan_job(run: Run, directions: DirectionSet) -> ScanJob:
+    """What is done to a run's shards, by the models that the directions are from.
+
+    Models of the hub are taken at the commits that the directions were taken at, whatever is there
+    by now.
+    """
+    model = run.settings.model
+    pinned = {
+        "tuned": here(model.tuned),
+        "base": here(model.base),
+        "adapter_base": here(model.adapter_base),
+        "tuned_revision": directions.tuned.revision,
+        "base_revision": directions.base.revision if directions.base and model.base else None,
+        "adapter_base_revision": directions.facts.get("adapter_base_revision"),
+    }
+    changed = {key: value for key, value in pinned.items() if value}
+    return ScanJob(model.model_copy(update=changed), run.settings.scan, directions)
+
+
+def scan_executor(settings: Settings) -> Executor:
+    """Who scans the shards of a run; nothing is started yet.
+
+    Raises ConfigError where Ray is asked for and not installed, and where each of several workers
+    would have all GPUs.
+    """
+    scan, compute = settings.scan, settings.compute
+    if scan.device == "spread" and (compute.workers > 1 or compute.executor == "ray"):
         raise ConfigError(
-            "corpus.sources: needed for a scan, but empty; add a [[corpus.sources]] table to the "
-            "recipe, or such as --set 'corpus.sources=[{path=\"texts.jsonl\"}]'"
+            "scan.device: 'spread' gives one model all GPUs of this machine, so it goes with "
+            "compute.executor = 'local' and compute.workers = 1"
         )
+    devices: tuple[str, ...] = (scan.device,)
+    if compute.executor == "local" and compute.workers > 1 and scan.device in ("auto", "cuda"):
+        # Takes a second to import, and only here is asked for more than one device.
+        import torch
 
-
-def freeze_corpus(run: Run) -> dict[str, Any]:
-    """What the corpus holds, after freezing it as one slice per shard in the run folder."""
-    from builder.activations.corpus import (
-        CorpusTally,
-        Document,
-        corpus_stamp,
-        read_documents,
-        write_slice,
-    )
-
-    settings = run.settings
-    stamp = corpus_stamp(settings.corpus)
-    known = read_json(run.corpus_path / "corpus.json")
-    if known is not None:
-        if not isinstance(known, dict) or not {"stamp", "slices", "documents"} <= known.keys():
-            raise StoreError(f"{run.corpus_path}: is damaged; delete the run folder to start anew")
-        if known["stamp"] != stamp:
-            raise CorpusError(
-                f"{run.folder}: the corpus files changed since this run began; use another run "
-                "name, or delete the folder to start anew"
-            )
-        return dict(known)
-    part = run.folder / "corpus.part"
-    shutil.rmtree(part, ignore_errors=True)
-    tally = CorpusTally()
-    slices: list[dict[str, Any]] = []
-    pending: list[Document] = []
-
-    def flush() -> None:
-        path = part / f"{len(slices):06d}.parquet"
-        digest = write_slice(path, pending)
-        slices.append({"name": path.name, "documents": len(pending), "digest": digest})
-        pending.clear()
-
-    try:
-        with disk_errors(run.folder), timed() as cost:
-            part.mkdir()
-            documents = read_documents(settings.corpus, tally)
-            for document in tqdm(documents, "corpus", unit=" documents", delay=1, disable=None):
-                pending.append(document)
-                if len(pending) == settings.scan.shard_documents:
-                    flush()
-            if pending:
-                flush()
-            frozen: dict[str, Any] = {
-                "stamp": stamp,
-                "documents": sum(tally.documents.values()),
-                "dropped": dict(tally.dropped),
-                "noted": {name: n for name, n in tally.noted.items() if n},
-                "slices": slices,
-            }
-            write_json(part / "corpus.json", frozen)
-            part.rename(run.corpus_path)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-    record_stage(run.folder, "corpus", stamp, cost, {"documents": frozen["documents"]})
-    return frozen
+        devices = tuple(f"cuda:{n}" for n in range(torch.cuda.device_count())) or devices
+    return make_executor(compute, devices)
 
 
 def plan_units(
     run: Run, directions: DirectionSet, frozen: dict[str, Any]
 ) -> tuple[list[Unit], str]:
-    """The scan's shards, and a digest of all they depend on."""
+    """The scan's shards, one for each slice of the corpus, and a digest of all they depend on.
+
+    A shard's fingerprint says nothing of the other shards, nor of its part of the corpus.
+    """
     scan = run.settings.scan.model_dump(exclude={"batch_tokens", "device"})
     stamps = model_stamps(run, keep=True)
-    run_files = stamps["tuned"] + (stamps["base"] if directions.tuned.kind == "adapter" else [])
+    with_base = run.settings.scan.with_base or directions.tuned.kind == "adapter"
+    run_files = stamps["tuned"] + (stamps["base"] if with_base else [])
     scanned = hashlib.blake2b(json.dumps(run_files).encode(), digest_size=16)
     for revision in (directions.base, directions.tuned):
         scanned.update(f"{revision.revision if revision else None}\0".encode())
     for direction in directions.directions:
         scanned.update(f"{direction.id}\0{direction.content_hash}\0".encode())
         scanned.update(direction.vector.tobytes())
+    depends = (_SCAN_VERSION, scan, scanned.hexdigest())
+    slices = [(part, item) for part, held in enumerate(frozen["parts"]) for item in held["slices"]]
     units = [
         Unit(
             number,
-            digest_of(_SCAN_VERSION, scan, scanned.hexdigest(), item["digest"])[:16],
+            digest_of(*depends, item["digest"], item["notes_digest"])[:16],
             item["documents"],
+            part,
         )
-        for number, item in enumerate(frozen["slices"])
+        for number, (part, item) in enumerate(slices)
     ]
     return units, digest_of([unit.name for unit in units])
 
 
 def scan_units(
     run: Run,
-    directions: DirectionSet,
+    job: ScanJob,
+    executor: Executor,
     units: list[Unit],
     digest: str,
     frozen: dict[str, Any],
-    model: ScannedModel | None,
 ) -> None:
-    """Scans what is not scanned yet; ``model`` may be loaded already, else it is when needed."""
-    from builder.activations.corpus import read_slice
-    from builder.activations.scan import Scanner, write_shard
+    """Scans what is not scanned yet, after checking what is; see ``stages/progress.json``.
 
-    settings, shards = run.settings, run.folder / "shards"
-    before = stage_record(run.folder, "scan") or {}
-    # A scan that goes on after a stop took what both parts took.
-    resumed = before if before.get("fingerprint") == digest else {}
-    spent, start = float(resumed.get("seconds", 0.0)), time.perf_counter()
-    recorded, tokens, shown = resumed.get("tokens"), 0, 0
-    scanner: Scanner | None = None
+    Raises CorpusError when a slice is not as it was frozen, and whatever the scan raises.
+    """
+    from builder.activations.corpus import read_checked
 
-    def record() -> None:
-        nonlocal recorded
-        cost = Cost(spent + time.perf_counter() - start, peak_memory_mb())
-        record_stage(run.folder, "scan", digest, cost, {"tokens": tokens})
-        recorded = tokens
+    shards = run.folder / "shards"
+    slices = [item for part in frozen["parts"] for item in part["slices"]]
 
-    total = sum(unit.size for unit in units)
-    with tqdm(None, "scan", total=total, unit=" documents", delay=1, disable=None) as bar:
-
-        def on_batch(n_documents: int, n_tokens: int) -> None:
-            nonlocal shown
-            shown += n_tokens
-            bar.update(n_documents)
-            bar.set_postfix(tokens=f"{shown:,}", refresh=False)
-
-        def work(unit: Unit, place: Path) -> None:
-            nonlocal scanner
-            scanner = scanner or Scanner(
-                model or load_scanned(run, directions), directions, settings.scan
-            )
-            item = frozen["slices"][unit.number]
-            documents = read_slice(run.corpus_path / item["name"], item["digest"])
-            write_shard(scanner.scan(documents, on_batch), place, settings.scan)
-
-        def on_done(unit: Unit, reused: bool) -> None:
-            nonlocal tokens
-            tokens += counted([shards / unit.name])["tokens"].total()
-            if reused:
-                bar.update(unit.size)
-            else:
-                record()
-
-        run_units(units, shards, work, on_done)
-    if recorded != tokens:
-        record()
-
-
-def load_scanned(run: Run, directions: DirectionSet) -> ScannedModel:
-    """The tuned model at the commit that the directions are from, whatever the hub has by now."""
-    from builder.activations.model import load_model
-
-    model = run.settings.model
-    commits = {
-        "tuned_revision": directions.tuned.revision,
-        "base_revision": directions.base.revision if directions.base and model.base else None,
-        "adapter_base_revision": directions.facts.get("adapter_base_revision"),
-    }
-    pinned = model.model_copy(update={key: value for key, value in commits.items() if value})
-    return load_model(pinned, run.settings.scan)
-
-
-def merge_shards(
-    run: Run, directions: DirectionSet, units: list[Unit], digest: str, frozen: dict[str, Any]
-) -> None:
-    """Merges the shards into the run's database, unless it holds just these."""
-    from builder.store import RunStore, write_database
-
-    settings = run.settings
-    wanted = digest_of(digest, settings.scan.top, settings.scan.reservoir, _described(directions))
-    if run.database_path.is_file():
-        with RunStore(run.database_path) as store:
-            if store.meta().get("scan_fingerprint") == wanted:
-                return
-    shards = [run.folder / "shards" / unit.name for unit in units]
-    _refuse_if_nothing_was_read(run, shards)
-    with timed() as cost:
-        write_database(
-            run.database_path,
-            directions,
-            shards,
-            top=settings.scan.top,
-            reservoir=settings.scan.reservoir,
-            meta={"scan_fingerprint": wanted, **public_facts(run, directions, frozen)},
-            counts=[
-                *(("dropped", reason, n) for reason, n in frozen["dropped"].items()),
-                *(("noted", reason, n) for reason, n in frozen["noted"].items()),
-            ],
+    def task_of(unit: Unit) -> tuple[bytes, bytes]:
+        item = slices[unit.number]
+        return (
+            read_checked(run.corpus_path / item["name"], item["digest"]),
+            read_checked(run.corpus_path / item["notes"], item["notes_digest"]),
         )
-    record_stage(run.folder, "merge", wanted, cost, {"bytes": run.database_path.stat().st_size})
 
-
-def _described(directions: DirectionSet) -> str:
-    """A digest of what the database holds of the directions beyond what the scan depends on."""
-    items: list[Direction | Spectrum] = [*directions.directions, *directions.spectra]
-    values = [
-        getattr(item, field.name)
-        for item in items
-        for field in dataclasses.fields(item)
-        if field.name != "vector"
-    ]
-    return digest_of([value.tolist() if hasattr(value, "tolist") else value for value in values])
-
-
-def _refuse_if_nothing_was_read(run: Run, shards: list[Path]) -> None:
-    """Raises CorpusError when the model could be shown none of the documents, and says why."""
-    counts = counted(shards)
-    if counts["documents"]:
-        return
-    reasons = counts["dropped"].most_common()
-    why = "; ".join(f"{n} documents: {reason}" for reason, n in reasons)
-    raise CorpusError(f"{run.folder}: no document of the corpus could be shown to the model; {why}")
+    checked = check_units(units, shards)
+    for damage in checked.damaged:
+        tqdm.write(f"warning: {printable(damage)}; this shard is scanned again", file=sys.stderr)
+    with ScanProgress(run.folder, digest, units, executor, len(checked.damaged)) as progress:
+        for unit in checked.finished:
+            progress.found(unit, counted([shards / unit.name]))
+        progress.begin()
+        run_units(
+            checked.missing,
+            shards,
+            executor,
+            job,
+            task_of,
+            lambda unit: progress.done(unit, counted([shards / unit.name])),
+            progress.batch,
+        )
+        progress.finish()
 
 
 def counted(shards: Iterable[Path]) -> defaultdict[str, Counter[str]]:

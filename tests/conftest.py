@@ -5,15 +5,14 @@ Settings from the environment:
 - ``WEIGHTATLAS_CHROMIUM``: path of the browser; else the first one on the PATH.
 - ``WEIGHTATLAS_REQUIRE_BROWSER=1``: a missing browser is an error, not a skip.
 - ``WEIGHTATLAS_SHARED``: folder of real data and models; else ``../shared`` beside the checkout.
-- ``WEIGHTATLAS_STRICT=1``: a skipped test fails the session, unless it is marked ``shared`` or its
-  reason names a missing optional extra.
+- ``WEIGHTATLAS_STRICT=1``: a skipped test fails the session, unless it is marked ``shared``.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,9 +31,6 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 ROOT = Path(__file__).resolve().parent.parent
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-#: Distributions of optional extras: a test may be skipped for want of one, even in strict mode.
-OPTIONAL_EXTRAS = ("ray",)
-_OPTIONAL = re.compile(rf"\b({'|'.join(OPTIONAL_EXTRAS)})\b")
 
 #: Fixture name to marker: whoever asks for the fixture is of that kind.
 _MARKED_BY_FIXTURE = {"browser_path": "browser", "shared_dir": "shared"}
@@ -72,6 +68,19 @@ def browser(browser_path: str) -> Iterator[Browser]:
         )
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def ray_here() -> Iterator[None]:
+    """A Ray on this machine, to which this process is connected; it takes seconds to start."""
+    with warnings.catch_warnings():
+        # It leaves files of its own open that it starts processes with.
+        warnings.simplefilter("ignore", ResourceWarning)
+        import ray
+
+        ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture(scope="session")
@@ -120,7 +129,7 @@ class _SkipCollector:
         reason = str(longrepr[2] if isinstance(longrepr, tuple) else longrepr)
         entry = f"{nodeid}: {reason.removeprefix('Skipped: ')}"
         # Every worker reports a module that was skipped while it was collected.
-        if not _OPTIONAL.search(reason) and entry not in self.skipped:
+        if entry not in self.skipped:
             self.skipped.append(entry)
 
 

@@ -14,7 +14,7 @@ import torch
 import transformers
 from tqdm import tqdm
 
-from builder.activations.corpus import Document
+from builder.activations.corpus import Document, Message
 from builder.activations.model import ScannedModel
 from builder.records import Direction, DirectionSet, Hookpoint, ModelRef
 from builder.weights.layout import decoder_layers
@@ -43,10 +43,10 @@ def documents(n: int, seed: int = 0) -> list[Document]:
         if rng.random() < 0.15:
             found.append(Document(doc_id, "plain", text=sentence(rng, rng.randint(3, 60))))
             continue
-        messages = [("system", sentence(rng, 4))] if rng.random() < 0.3 else []
+        messages = [Message("system", sentence(rng, 4))] if rng.random() < 0.3 else []
         for _ in range(rng.randint(1, 3)):
-            messages.append(("user", sentence(rng, rng.randint(1, 12))))
-            messages.append(("assistant", sentence(rng, rng.randint(1, 40))))
+            messages.append(Message("user", sentence(rng, rng.randint(1, 12))))
+            messages.append(Message("assistant", sentence(rng, rng.randint(1, 40))))
         found.append(Document(doc_id, f"chat{doc_id % 3}", messages=tuple(messages)))
     return found
 

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 def write_corpus(path: Path, documents: Sequence[Document]) -> Path:
     with path.open("w", encoding="utf-8") as stream:
         for item in documents:
-            messages = [{"role": role, "content": content} for role, content in item.messages]
+            messages = [{"role": turn.role, "content": turn.content} for turn in item.messages]
             row = {"messages": messages} if messages else {"text": item.text}
             stream.write(json.dumps({**row, "source": item.source}) + "\n")
     return path

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from builder import cli
-from builder.activations import shard_files
+from builder.activations.shard_files import SHARD_FILES
 from builder.records import ROLES
 from builder.store.schema import SCHEMA, SCHEMA_VERSION
 
@@ -36,11 +36,11 @@ def test_every_column_of_the_database_is_documented(table: str, body: str) -> No
         assert f"`{column}`" in section(table), (table, column)
 
 
-@pytest.mark.parametrize("name", ["EXAMPLES", "DOCUMENTS", "STATS", "RESERVOIR", "COUNTS"])
+@pytest.mark.parametrize("name", SHARD_FILES)
 def test_every_column_of_the_shard_files_is_documented(name: str) -> None:
-    schema = getattr(shard_files, f"{name}_SCHEMA")
-    (line,) = re.findall(rf"^\| `{name.lower()}` \| .*$", DATA_MODEL, flags=re.MULTILINE)
-    for column in schema.names:
+    table = name.removesuffix(".parquet")
+    (line,) = re.findall(rf"^\| `{table}` \| .*$", DATA_MODEL, flags=re.MULTILINE)
+    for column in SHARD_FILES[name].names:
         assert f"`{column}`" in line, (name, column)
 
 

@@ -1,10 +1,10 @@
-"""What is kept of the activations? Extremes, histograms, moments, windows; reduced on the device.
+"""What is kept of the activations? Sums, extremes and windows, reduced on the device.
 
-For each layer one call of :meth:`Accumulator.observe` takes the residual stream of a batch and
-leaves behind: histogram counts and moments per direction and role, and the documents that may
-belong to the ``top`` ones of a direction, role and pole, with the activations around their peak.
-The residual stream itself is never kept. All loops over tokens, documents and directions are
-tensor operations.
+After each decoder layer :meth:`Accumulator.observe` takes the residual stream of a batch and turns
+it into the activations at the layer's directions, [N, D_l], which is all that is kept of it until
+the batch is done: histograms, moments and ranges are added to, and the most extreme activation of
+every (piece, role) is noted. When the batch is done, those that clear the bar that the lists of
+examples have by now come to the host with their windows, see ``entrants``.
 
 activation = cos(resid_t, u), in float32 whatever the model's dtype (Watch the Weights,
 arXiv 2508.00161, section 3; ranges and extremes per role as there).
@@ -12,119 +12,54 @@ arXiv 2508.00161, section 3; ranges and extremes per role as there).
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from builder.activations.tokens import TokenizedDocument
-from builder.records import ACTIVATION_SCALE, HISTOGRAM_BINS, POLES, ROLES
+from builder.activations.batch import NO_ROLE, Batch, on_device
+from builder.activations.buffers import Buffers
+from builder.activations.candidates import Candidates, Shortlist
+from builder.activations.entrants import Entrants, quantized
+from builder.activations.sums import Stats, Sums, gathered
+from builder.records import CONTENT_ROLES, MODELS, ROLES
 
 _R = len(ROLES)
-#: Entrants are admitted this far below the threshold, so that equal texts whose activations
-#: differ by rounding are all counted; the exact order is made on the host.
+_TUNED, _BASE, _DIFFERENCE = range(len(MODELS))
+#: Documents are admitted this far below the bar, so that all that are the same up to the peak are
+#: counted, rounding or not; the exact order is made on the host.
 _SLACK = 1e-5
-#: Candidate windows held before they are thinned out to the ``top`` ones.
-_PRUNE_AT = 100_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Batch:
-    """Documents side by side: ``ids`` int64 [B, T], right-padded.
+class Layer:
+    """The directions of one layer: their indices [D_l] and unit vectors [D_l, d_model]."""
 
-    The tokens of all documents (no padding) are listed once, sorted by document, role and
-    position: ``flat`` [n] is their place in [B * T], ``segment`` [n] numbers the (document, role)
-    they belong to, ``role`` [n] their role and ``usable`` [n] is False for BOS. ``row`` [B, T] is
-    the place of a token in that list (0 for padding). ``segment_document`` and ``segment_role``
-    [S] say what a segment is; ``lengths`` [B] counts tokens. Everything is on the device.
-    """
-
-    documents: Sequence[TokenizedDocument]
-    ids: torch.Tensor
-    flat: torch.Tensor
-    document: torch.Tensor
-    role: torch.Tensor
-    usable: torch.Tensor
-    segment: torch.Tensor
-    segment_document: torch.Tensor
-    segment_role: torch.Tensor
-    row: torch.Tensor
-    lengths: torch.Tensor
-    all_usable: bool
-
-
-def make_batch(documents: Sequence[TokenizedDocument], device: torch.device, pad_id: int) -> Batch:
-    """A batch of tokenized documents on ``device``."""
-    lengths = np.asarray([len(item.ids) for item in documents])
-    longest = int(lengths.max())
-    ids = np.full((len(documents), longest), pad_id, dtype=np.int64)
-    for place, item in enumerate(documents):
-        ids[place, : len(item.ids)] = item.ids
-    document = np.repeat(np.arange(len(documents)), lengths)
-    position = np.concatenate([np.arange(length) for length in lengths])
-    role = np.concatenate([item.roles for item in documents]).astype(np.int64)
-    usable = ~np.concatenate([item.special for item in documents])
-    order = np.lexsort((position, role, document))
-    document, position, role, usable = (
-        values[order] for values in (document, position, role, usable)
-    )
-    _, first, segment = np.unique(document * _R + role, return_index=True, return_inverse=True)
-    flat = document * longest + position
-    row = np.zeros(len(documents) * longest, dtype=np.int64)
-    row[flat] = np.arange(len(flat))
-
-    def on_device(values: npt.NDArray[np.generic]) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(device, non_blocking=True)
-
-    return Batch(
-        documents=documents,
-        ids=on_device(ids),
-        flat=on_device(flat),
-        document=on_device(document),
-        role=on_device(role),
-        usable=on_device(usable),
-        segment=on_device(segment),
-        segment_document=on_device(document[first]),
-        segment_role=on_device(role[first]),
-        row=on_device(row.reshape(len(documents), longest)),
-        lengths=on_device(lengths),
-        all_usable=bool(usable.all()),
-    )
+    indices: npt.NDArray[np.int64]
+    vectors: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stats:
-    """Sums over tokens per direction and role: [D, R], histogram counts [D, R, bins]."""
+class Extremes:
+    """Largest and smallest activation of the content tokens of each document, [documents, D].
 
-    n: npt.NDArray[np.int64]
-    total: npt.NDArray[np.float64]
-    squares: npt.NDArray[np.float64]
-    minimum: npt.NDArray[np.float32]
-    maximum: npt.NDArray[np.float32]
-    counts: npt.NDArray[np.int64]
-
-
-@dataclass(slots=True, eq=False)
-class Candidates:
-    """Windows that may belong to the best, as parallel arrays of one length.
-
-    ``group`` = (direction * R + role) * 2 + pole. ``windows`` int16 [n, 2w + 1] hold the
-    activations around the peak, the peak in the middle; places outside the document hold 0.
+    Infinite where a document has none.
     """
 
-    group: npt.NDArray[np.int64]
-    value: npt.NDArray[np.float32]
-    doc_id: npt.NDArray[np.int64]
-    text_hash: npt.NDArray[np.uint64]
-    position: npt.NDArray[np.int32]
-    duplicates: npt.NDArray[np.int32]
-    windows: npt.NDArray[np.int16]
+    highest: npt.NDArray[np.float32]
+    lowest: npt.NDArray[np.float32]
 
-    def __len__(self) -> int:
-        return len(self.group)
+
+@dataclass(frozen=True, slots=True)
+class WindowOf:
+    """A window of a batch to be kept whole: ``length`` tokens of ``row`` from ``start`` on."""
+
+    key: int
+    row: int
+    start: int
+    length: int
 
 
 class Accumulator:
@@ -132,249 +67,205 @@ class Accumulator:
 
     def __init__(
         self,
-        directions: dict[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]],
+        layers: Mapping[int, Layer],
         *,
         n_directions: int,
+        n_documents: int,
         top: int,
         window: int,
         sink_factor: float,
         device: torch.device,
+        with_base: bool = False,
     ) -> None:
-        """``directions[layer]`` = (indices [D_l], unit vectors [D_l, d_model])."""
-        self._top = top
+        """Documents are numbered from 0 to ``n_documents``, see :meth:`begin`."""
+        self._layers = layers
         self._window = window
         self._sink_factor = sink_factor
         self._device = device
         self._n_directions = n_directions
-        self._indices = {
-            layer: torch.from_numpy(indices).to(device)
-            for layer, (indices, _) in directions.items()
-        }
         self._vectors = {
-            layer: torch.from_numpy(np.ascontiguousarray(vectors.T)).to(device)
-            for layer, (_, vectors) in directions.items()
+            layer: torch.from_numpy(np.ascontiguousarray(found.vectors.T)).to(device)
+            for layer, found in layers.items()
         }
-        self._sums = {layer: _LayerSums(len(i), device) for layer, (i, _) in directions.items()}
-        # [pole, D, R]; a candidate must exceed this, poles turned so that larger is better.
-        self._threshold = torch.full((2, n_directions, _R), -torch.inf, device=device)
-        self._pending: list[Candidates] = []
-        self._held = 0
+        widths = {layer: len(found.indices) for layer, found in layers.items()}
+        models = 2 if with_base else 1
+        self._sums = [
+            {layer: Sums(width, device) for layer, width in widths.items()}
+            for _ in (MODELS if with_base else MODELS[:1])
+        ]
+        # On a GPU the host may still look into one batch's while the next one is running.
+        self._buffers = [
+            Buffers(widths, models, device) for _ in range(2 if device.type == "cuda" else 1)
+        ]
+        total = self._buffers[0].total
+        #: Index in the direction set of each column, and the other way round.
+        self._columns = np.concatenate([found.indices for found in layers.values()])
+        self._column_of = np.zeros(n_directions, dtype=np.int64)
+        self._column_of[self._columns] = np.arange(total)
+        # What newcomers have to reach [pole, R, D_total], turned so that larger is better.
+        self._bar_on_host = np.full((2, _R, total), -np.inf, dtype=np.float32)
+        self._bar = torch.from_numpy(self._bar_on_host.copy()).to(device)
+        # One row more, for what belongs to no document.
+        self._highest = torch.full((n_documents + 1, total), -torch.inf, device=device)
+        self._lowest = torch.full((n_documents + 1, total), torch.inf, device=device)
+        self._sinks = {layer: torch.zeros((), dtype=torch.int64, device=device) for layer in layers}
+        self._shortlist = Shortlist(top, models, 2 * window + 1)
+        self._before: Entrants | None = None
+        self._samples: list[tuple[int, torch.Tensor]] = []
         self._batch: Batch | None = None
-        self.sinks: Counter[int] = Counter()
+        self._owner = torch.empty(0)
+        self._best: dict[int, torch.Tensor] = {}
+        self._base_roles: dict[int, torch.Tensor] = {}
 
-    def begin(self, batch: Batch) -> None:
-        """Says which batch the following calls of :meth:`observe` are about."""
+    def begin(self, batch: Batch, documents: npt.NDArray[np.int64]) -> None:
+        """Says which batch the following calls are about; ``documents`` [B] are its numbers."""
         self._batch = batch
+        self._buffers.reverse()
+        self._buffers[0].fit(batch.ids.numel())
+        self._best, self._base_roles = {}, {}
+        rows, roles = batch.segments.T
+        content = roles < len(CONTENT_ROLES)
+        owner = np.where(content, documents[rows], len(self._highest) - 1)
+        self._owner = on_device(owner, self._device)
+
+    def observe_base(self, layer: int, resid: torch.Tensor) -> None:
+        """Takes in the base's ``resid`` [B, T, d_model], before :meth:`observe` the tuned one's."""
+        activation, role = self._read(layer, resid, _BASE)
+        self._base_roles[layer] = role
+        self._add(layer, _BASE, activation, role)
 
     def observe(self, layer: int, resid: torch.Tensor) -> None:
         """Takes in ``resid`` [B, T, d_model], the output of decoder layer ``layer``."""
-        batch = self._batch
-        if batch is None:
-            raise RuntimeError("observe() before begin()")
-        rows = resid.reshape(-1, resid.shape[-1]).index_select(0, batch.flat).float()
+        batch = self._current()
+        activation, role = self._read(layer, resid, _TUNED)
+        sums = self._sums[_TUNED][layer]
+        sums.add(activation, role, *self._buffers[0].scratch(layer))
+        n_segments = len(batch.segments)
+        segment = torch.where(role == NO_ROLE, n_segments, batch.segment)
+        spread = segment[:, None].expand_as(activation)
+        most = activation.new_full((n_segments + 1, activation.shape[1]), -torch.inf)
+        least = torch.full_like(most, torch.inf)
+        most = most.scatter_reduce_(0, spread, activation, "amax")[:n_segments]
+        least = least.scatter_reduce_(0, spread, activation, "amin")[:n_segments]
+        sums.widen(least, most, batch.segment_role)
+        columns = self._buffers[0].columns(layer)
+        owner = self._owner[:, None].expand_as(most)
+        self._highest[:, columns].scatter_reduce_(0, owner, most, "amax")
+        self._lowest[:, columns].scatter_reduce_(0, owner, least, "amin")
+        self._best[layer] = torch.stack([most, -least])
+        if layer in self._base_roles:
+            base = self._buffers[0].activation(layer, _BASE)
+            both = torch.where(self._base_roles[layer] == NO_ROLE, NO_ROLE, role)
+            self._add(layer, _DIFFERENCE, activation - base, both)
+
+    def end(self, windows: Sequence[WindowOf] = ()) -> None:
+        """Closes the batch; ``windows`` of it are kept whole."""
+        batch = self._current()
+        best = torch.cat([self._best[layer] for layer in self._layers], dim=2)
+        bar = self._bar[:, batch.segment_role] - _SLACK
+        entrants = Entrants(batch, best, bar, self._buffers[0], self._window)
+        self._samples += [(item.key, self._whole(batch, item)) for item in windows]
+        self._take_before()
+        self._before = entrants
+        self._batch = None
+
+    def finish(self) -> tuple[Stats, Candidates, Extremes]:
+        """The statistics, the best candidates and the documents' extremes of everything seen."""
+        self._take_before()
+        places = {layer: found.indices for layer, found in self._layers.items()}
+        stats = gathered(self._sums, places, self._n_directions)
+        return (
+            stats,
+            self._shortlist.finish(),
+            Extremes(self._by_direction(self._highest), self._by_direction(self._lowest)),
+        )
+
+    def windows(self) -> dict[int, npt.NDArray[np.int16]]:
+        """The windows kept whole, [models, D, length] by key."""
+        found = {}
+        for key, values in self._samples:
+            shape = (len(values), self._n_directions, values.shape[2])
+            whole = np.zeros(shape, dtype=np.int16)
+            whole[:, self._columns] = values.cpu().numpy()
+            found[key] = whole
+        return found
+
+    def sinks(self) -> dict[int, int]:
+        """How many tokens were left out as attention sinks, by layer."""
+        return {layer: int(found) for layer, found in self._sinks.items()}
+
+    def _current(self) -> Batch:
+        if self._batch is None:
+            raise RuntimeError("observe() and end() belong between begin() and end()")
+        return self._batch
+
+    def _read(
+        self, layer: int, resid: torch.Tensor, model: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The activations [N, D_l], in the buffer of ``model``, and each place's role [N]."""
+        batch = self._current()
+        vectors = self._vectors[layer]
+        if vectors.device != resid.device:
+            # A model spread over devices: the directions go to the layer, activations come back.
+            vectors = self._vectors[layer] = vectors.to(resid.device)
+        rows = resid.reshape(-1, resid.shape[-1]).float()
         norm = torch.linalg.vector_norm(rows, dim=-1)
-        usable = self._usable(layer, batch, norm)
-        # [n, D_l]; a zero vector has no direction, its activation is 0 rather than NaN.
-        activation = (rows @ self._vectors[layer]) / norm.clamp_min(1e-30)[:, None]
-        self._sums[layer].add(activation, batch.role, usable)
-        self._take_extremes(layer, batch, activation, usable)
-        if self._held >= _PRUNE_AT:
-            self._prune()
-
-    def finish(self) -> tuple[Stats, Candidates]:
-        """The statistics and the best candidates of everything observed."""
-        self._prune()
-        shape = (self._n_directions, _R)
-        stats = Stats(
-            n=np.zeros(shape, dtype=np.int64),
-            total=np.zeros(shape),
-            squares=np.zeros(shape),
-            minimum=np.full(shape, np.inf, dtype=np.float32),
-            maximum=np.full(shape, -np.inf, dtype=np.float32),
-            counts=np.zeros((*shape, HISTOGRAM_BINS), dtype=np.int64),
-        )
-        for layer, sums in self._sums.items():
-            where = self._indices[layer].cpu().numpy()
-            stats.n[where] = sums.n.cpu().numpy()[None, :]
-            stats.total[where] = sums.total.T.cpu().numpy()
-            stats.squares[where] = sums.squares.T.cpu().numpy()
-            stats.minimum[where] = sums.minimum.T.cpu().numpy()
-            stats.maximum[where] = sums.maximum.T.cpu().numpy()
-            stats.counts[where] = sums.counts.view(_R, -1, HISTOGRAM_BINS).transpose(0, 1).cpu()
-        empty = _no_candidates(2 * self._window + 1)
-        return stats, self._pending[0] if self._pending else empty
-
-    def _usable(self, layer: int, batch: Batch, norm: torch.Tensor) -> torch.Tensor:
-        """Tokens [n] that count: no BOS, and no norm far above the document's median (a sink)."""
-        norms = norm.new_full(batch.ids.shape, torch.nan)
-        norms.view(-1)[batch.flat] = torch.where(batch.usable, norm, torch.nan)
-        median = norms.nanmedian(dim=1).values
-        sink = batch.usable & (norm > self._sink_factor * median[batch.document])
-        self.sinks[layer] += int(sink.sum())
-        return batch.usable & ~sink
-
-    def _take_extremes(
-        self, layer: int, batch: Batch, activation: torch.Tensor, usable: torch.Tensor
-    ) -> None:
-        n_segments = len(batch.segment_document)
-        spread = batch.segment[:, None].expand_as(activation)
-        indices = self._indices[layer]
-        sums = self._sums[layer]
-        for pole, sign in enumerate((1.0, -1.0)):
-            signed = torch.where(usable[:, None], activation * sign, -torch.inf)
-            best = signed.new_full((n_segments, signed.shape[1]), -torch.inf)
-            best.scatter_reduce_(0, spread, signed, "amax")
-            sums.widen(POLES[pole], best * sign, batch.segment_role)
-            threshold = self._threshold[pole][indices][:, batch.segment_role].T  # [S, D_l]
-            enters = (best > threshold - _SLACK) & best.isfinite()
-            segment, column = torch.nonzero(enters, as_tuple=True)
-            if len(segment):
-                candidates = self._candidates(
-                    batch, activation, signed, segment, column, indices, pole
-                )
-                self._pending.append(candidates)
-                self._held += len(candidates)
-
-    def _candidates(
-        self,
-        batch: Batch,
-        activation: torch.Tensor,
-        signed: torch.Tensor,
-        segment: torch.Tensor,
-        column: torch.Tensor,
-        indices: torch.Tensor,
-        pole: int,
-    ) -> Candidates:
-        longest = batch.ids.shape[1]
-        document = batch.segment_document[segment]
-        # Tokens of a segment are neighbours in the list: [E, longest] places, masked to the segment
-        first = torch.searchsorted(batch.segment, segment)
-        places = (first[:, None] + torch.arange(longest, device=first.device)).clamp_max(
-            len(signed) - 1
-        )
-        values = signed[places, column[:, None]]
-        values = values.masked_fill(batch.segment[places] != segment[:, None], -torch.inf)
-        value, at = values.max(dim=1)
-        peak_row = places.gather(1, at[:, None])[:, 0]
-        position = batch.flat[peak_row] - document * longest
-        steps = torch.arange(-self._window, self._window + 1, device=first.device)
-        around = position[:, None] + steps
-        inside = (around >= 0) & (around < batch.lengths[document][:, None])
-        rows = batch.row[document[:, None], around.clamp(0, longest - 1)]
-        windows = torch.where(inside, activation[rows, column[:, None]], 0.0)
-        quantized = (windows * ACTIVATION_SCALE).round().clamp(-ACTIVATION_SCALE, ACTIVATION_SCALE)
-        group = (indices[column] * _R + batch.segment_role[segment]) * 2 + pole
-        owners = document.cpu().numpy()
-        doc_ids = np.asarray([item.doc_id for item in batch.documents], dtype=np.int64)
-        hashes = np.asarray([item.text_hash for item in batch.documents], dtype=np.uint64)
-        sign = np.float32(1.0 if pole == 0 else -1.0)
-        return Candidates(
-            group=group.cpu().numpy(),
-            value=value.cpu().numpy() * sign,
-            doc_id=doc_ids[owners],
-            text_hash=hashes[owners],
-            position=position.to(torch.int32).cpu().numpy(),
-            duplicates=np.zeros(len(owners), dtype=np.int32),
-            windows=quantized.to(torch.int16).cpu().numpy(),
-        )
-
-    def _prune(self) -> None:
-        if not self._pending:
-            return
-        kept = best_candidates(self._pending, self._top)
-        self._pending = [kept]
-        self._held = 0
-        # The value of the last place, where all places are taken, is the bar for newcomers.
-        group, first, size = np.unique(kept.group, return_index=True, return_counts=True)
-        full = size >= self._top
-        last = kept.value[first[full] + self._top - 1]
-        pole = group[full] % 2
-        signed = np.where(pole == 0, last, -last).astype(np.float32)
-        threshold = torch.from_numpy(signed).to(self._device)
-        at = torch.from_numpy(group[full]).to(self._device)
-        self._threshold[at % 2, at // 2 // _R, at // 2 % _R] = threshold
-
-
-def best_candidates(parts: Sequence[Candidates], top: int) -> Candidates:
-    """The ``top`` candidates of each group, equal texts collapsed, best first within a group.
-
-    The copy with the lowest document id stands for all of a text, ``duplicates`` counts the
-    others. Ties are broken by document id, then position. Associative over ``parts``.
-    """
-    merged = Candidates(
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in Candidates.__dataclass_fields__
-        )
-    )
-    if not len(merged):
-        return merged
-    by_text = np.lexsort((merged.doc_id, merged.text_hash, merged.group))
-    group, text = merged.group[by_text], merged.text_hash[by_text]
-    is_first = np.ones(len(by_text), dtype=np.bool_)
-    is_first[1:] = (group[1:] != group[:-1]) | (text[1:] != text[:-1])
-    starts = np.nonzero(is_first)[0]
-    copies = np.add.reduceat(merged.duplicates[by_text] + 1, starts)
-    leaders = by_text[starts]
-    signed = np.where(merged.group[leaders] % 2 == 0, -merged.value[leaders], merged.value[leaders])
-    ranked = np.lexsort((merged.position[leaders], merged.doc_id[leaders], signed))
-    order = ranked[np.argsort(merged.group[leaders][ranked], kind="stable")]
-    sorted_group = merged.group[leaders][order]
-    new_group = np.ones(len(order), dtype=np.bool_)
-    new_group[1:] = sorted_group[1:] != sorted_group[:-1]
-    group_start = np.nonzero(new_group)[0]
-    place = np.arange(len(order)) - np.repeat(group_start, np.diff([*group_start, len(order)]))
-    keep = order[place < top]
-    chosen = leaders[keep]
-    kept = Candidates(*(getattr(merged, name)[chosen] for name in Candidates.__dataclass_fields__))
-    kept.duplicates = (copies[keep] - 1).astype(np.int32)
-    return kept
-
-
-def _no_candidates(width: int) -> Candidates:
-    return Candidates(
-        group=np.zeros(0, dtype=np.int64),
-        value=np.zeros(0, dtype=np.float32),
-        doc_id=np.zeros(0, dtype=np.int64),
-        text_hash=np.zeros(0, dtype=np.uint64),
-        position=np.zeros(0, dtype=np.int32),
-        duplicates=np.zeros(0, dtype=np.int32),
-        windows=np.zeros((0, width), dtype=np.int16),
-    )
-
-
-class _LayerSums:
-    """Running sums of one layer's directions on the device: [R, D_l] and flat histograms."""
-
-    def __init__(self, width: int, device: torch.device) -> None:
-        self.n = torch.zeros(_R, dtype=torch.int64, device=device)
-        self.total = torch.zeros(_R, width, dtype=torch.float64, device=device)
-        self.squares = torch.zeros(_R, width, dtype=torch.float64, device=device)
-        self.minimum = torch.full((_R, width), torch.inf, device=device)
-        self.maximum = torch.full((_R, width), -torch.inf, device=device)
-        self.counts = torch.zeros(_R * width * HISTOGRAM_BINS, dtype=torch.int64, device=device)
-        self._columns = torch.arange(width, dtype=torch.int32, device=device) * HISTOGRAM_BINS
-        self._width = width
-
-    def add(self, activation: torch.Tensor, role: torch.Tensor, usable: torch.Tensor) -> None:
-        """Adds the tokens' activations [n, D_l], where ``usable`` [n], to their ``role`` [n]."""
-        belongs = torch.zeros(len(role), _R, device=activation.device)
-        belongs.scatter_(1, role[:, None], usable[:, None].to(belongs.dtype))
-        self.n += belongs.sum(dim=0).long()
-        self.total += (belongs.T @ activation).double()
-        self.squares += (belongs.T @ activation.square()).double()
-        half = HISTOGRAM_BINS // 2
-        bins = ((activation + 1.0) * half).int().clamp_(0, HISTOGRAM_BINS - 1)
-        # Tokens that do not count fall into a bin behind the last one.
-        size = _R * self._width * HISTOGRAM_BINS
-        offset = role.int()[:, None] * (self._width * HISTOGRAM_BINS) + self._columns
-        bins = torch.where(usable[:, None], bins + offset, size)
-        self.counts += torch.bincount(bins.view(-1), minlength=size + 1)[:size]
-
-    def widen(self, pole: str, best: torch.Tensor, role: torch.Tensor) -> None:
-        """Widens the running range by the segments' extremes [S, D_l] of ``role`` [S]."""
-        spread = role[:, None].expand_as(best)
-        if pole == "max":
-            self.maximum.scatter_reduce_(0, spread, best, "amax")
+        activation = self._buffers[0].activation(layer, model)
+        if vectors.device == self._device:
+            torch.matmul(rows, vectors, out=activation)
         else:
-            self.minimum.scatter_reduce_(0, spread, best, "amin")
+            activation.copy_(rows @ vectors)
+            norm = norm.to(self._device)
+        # A zero vector has no direction; its activation is 0 rather than NaN.
+        activation.div_(norm.clamp_min(1e-30)[:, None])
+        if batch.mask is not None:  # what attention gives for padding may be no number
+            activation.masked_fill_(batch.mask.view(-1, 1) == 0, 0.0)
+        counted = torch.where(batch.role == NO_ROLE, torch.nan, norm).view(batch.ids.shape)
+        median = counted.nanmedian(dim=1, keepdim=True).values
+        # A row without a token that counts has NaN here, which is above nothing.
+        sink = (counted > self._sink_factor * median).view(-1)
+        if model == _TUNED:
+            self._sinks[layer] += sink.sum()
+        return activation, torch.where(sink, NO_ROLE, batch.role)
+
+    def _add(self, layer: int, model: int, activation: torch.Tensor, role: torch.Tensor) -> None:
+        """Adds activations [N, D_l] to the sums of ``model`` and widens its ranges."""
+        sums = self._sums[model][layer]
+        sums.widen(activation, activation, role)
+        sums.add(activation, role, *self._buffers[0].scratch(layer))
+
+    def _whole(self, batch: Batch, item: WindowOf) -> torch.Tensor:
+        """Quantized activations [models, D_total, length] of a window."""
+        buffers = self._buffers[0]
+        first = item.row * batch.ids.shape[1] + int(batch.starts[item.row]) + item.start
+        return quantized(
+            torch.stack(
+                [
+                    torch.cat(
+                        [
+                            buffers.activation(layer, model)[first : first + item.length].T
+                            for layer in self._layers
+                        ]
+                    )
+                    for model in range(buffers.models)
+                ]
+            )
+        )
+
+    def _take_before(self) -> None:
+        """Brings the batch before to the lists, and moves the bar if that fills some."""
+        if self._before is None:
+            return
+        entrants, self._before = self._before, None
+        if self._shortlist.add(entrants.candidates(self._columns)):
+            group, last = self._shortlist.bar()
+            pole, role, column = group % 2, group // 2 % _R, self._column_of[group // 2 // _R]
+            self._bar_on_host[pole, role, column] = np.where(pole == 0, last, -last)
+            self._bar = on_device(self._bar_on_host.copy(), self._device)
+
+    def _by_direction(self, values: torch.Tensor) -> npt.NDArray[np.float32]:
+        """[documents + 1, D_total] on the device as [documents, D] in the set's order."""
+        found = values[:-1].cpu().numpy()
+        whole = np.empty((len(found), self._n_directions), dtype=np.float32)
+        whole[:, self._columns] = found
+        return whole

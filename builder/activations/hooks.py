@@ -43,3 +43,24 @@ def residual_hooks(
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextlib.contextmanager
+def first_layers(model: nn.Module, layers: Sequence[nn.Module], n: int) -> Iterator[None]:
+    """Runs ``model`` without the decoder layers from ``n`` on, which nothing looks at."""
+    found = [
+        (parent, name)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, nn.ModuleList) and list(child) == list(layers)
+    ]
+    if n >= len(layers) or len(found) != 1:
+        yield  # nothing to leave out, or no place where that can be done
+        return
+    parent, name = found[0]
+    whole = getattr(parent, name)
+    try:
+        setattr(parent, name, nn.ModuleList(layers[:n]))
+        yield
+    finally:
+        setattr(parent, name, whole)

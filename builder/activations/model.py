@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from builder.activations.tokens import DocumentTokenizer
 from builder.config import ModelSettings, ScanSettings
 from builder.errors import CheckpointError, ConfigError
 from builder.weights.adapter import Adapter
@@ -28,6 +29,8 @@ from builder.weights.source import Place
 
 #: The module of one expert, from its layer on.
 _EXPERT = re.compile(r"(.*?\.\d+\.)(?:.+\.)?experts\.\d+\..+")
+#: The setting of scan.device that spreads a model over all devices.
+SPREAD = "spread"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -60,42 +63,74 @@ def check_model(model: ModelSettings, settings: ScanSettings) -> None:
         _tokenizer(tuned)
 
 
+def load_tokenizer(model: ModelSettings, settings: ScanSettings) -> DocumentTokenizer:
+    """What makes documents into the tokens that :func:`load_model` of the same settings reads."""
+    import transformers
+
+    tuned = Finder(model).tuned()
+    with _clear(model.tuned):
+        config = transformers.AutoConfig.from_pretrained(
+            tuned.whole.folder, trust_remote_code=False, local_files_only=True
+        )
+        tokenizer = _tokenizer(tuned)
+    return DocumentTokenizer(
+        tokenizer,
+        min(settings.max_tokens, _context(config, settings)),
+        long_documents=settings.long_documents,
+        overlap=settings.overlap,
+    )
+
+
 def load_model(model: ModelSettings, settings: ScanSettings) -> ScannedModel:
     """The tuned model of a run, loaded for scanning.
 
     Raises CheckpointError when it cannot be loaded whole (a tensor that is missing would be made up
     at random) or holds NaN or infinity, ConfigError when the device does not exist.
     """
+    return _scanned(Finder(model).tuned(), model.tuned, settings)
+
+
+def load_base(model: ModelSettings, settings: ScanSettings) -> ScannedModel:
+    """The base of a run's tuned model, to be read beside it; raises as :func:`load_model` does."""
+    finder = Finder(model)
+    base = finder.base(finder.tuned())
+    return _scanned(base, model.base or str(base.whole.folder), settings)
+
+
+def _scanned(side: Side, name: str, settings: ScanSettings) -> ScannedModel:
     device = _device(settings.device)
     dtype = _dtype(settings.dtype, device)
-    tuned = Finder(model).tuned()
-    with _clear(model.tuned):
-        if tuned.adapter is None:
-            backbone = _loaded("AutoModel", tuned.whole, dtype)
+    spread = settings.device == SPREAD
+    with _clear(name):
+        if side.adapter is None:
+            backbone = _loaded("AutoModel", side.whole, dtype, spread=spread)
         else:
-            whole = _loaded("AutoModelForCausalLM", tuned.whole, dtype)
-            backbone = _merged(whole, tuned.adapter)
-        tokenizer = _tokenizer(tuned)
-    for name, parameter in backbone.named_parameters():
+            whole = _loaded("AutoModelForCausalLM", side.whole, dtype, spread=spread)
+            backbone = _merged(whole, side.adapter)
+        tokenizer = _tokenizer(side)
+    for tensor, parameter in backbone.named_parameters():
         bad = int((~torch.isfinite(parameter)).sum())
         if bad:
             raise CheckpointError(
-                f"{model.tuned}: {name}: {bad} of {parameter.numel()} entries are NaN or infinite "
+                f"{name}: {tensor}: {bad} of {parameter.numel()} entries are NaN or infinite "
                 f"as {str(dtype).removeprefix('torch.')}; the checkpoint is damaged, training "
                 "diverged, or scan.dtype cannot hold it"
             )
     backbone.eval().requires_grad_(requires_grad=False)
-    backbone.to(device)
-    config = backbone.config
-    text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
-    context = getattr(text_config, "max_position_embeddings", None) or settings.max_tokens
+    if not spread:
+        backbone.to(device)
     return ScannedModel(
         backbone=backbone,
         layers=tuple(decoder_layers(backbone)),
         tokenizer=tokenizer,
         device=device,
-        context=int(context),
+        context=_context(backbone.config, settings),
     )
+
+
+def _context(config: Any, settings: ScanSettings) -> int:
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    return int(getattr(text, "max_position_embeddings", None) or settings.max_tokens)
 
 
 @contextlib.contextmanager
@@ -115,8 +150,11 @@ def _clear(name: str) -> Iterator[None]:
         raise CheckpointError(f"{name}: the model cannot be loaded: {reason(error)}") from error
 
 
-def _loaded(loader: str, place: Place, dtype: torch.dtype) -> Any:
-    """The model in a folder by a loader of transformers; raises ValueError if it is not whole."""
+def _loaded(loader: str, place: Place, dtype: torch.dtype, *, spread: bool) -> Any:
+    """The model in a folder by a loader of transformers; raises ValueError if it is not whole.
+
+    ``spread``: over all devices, as accelerate deals the layers out.
+    """
     # transformers takes seconds to import; nothing but loading needs it.
     import transformers
 
@@ -126,6 +164,7 @@ def _loaded(loader: str, place: Place, dtype: torch.dtype) -> Any:
     model, found = getattr(transformers, loader).from_pretrained(
         place.folder,
         dtype=dtype,
+        device_map="auto" if spread else None,
         trust_remote_code=False,
         local_files_only=True,
         # Shapes that differ are ours to report.
@@ -210,7 +249,8 @@ def _tokenizer(tuned: Side) -> Any:
 
 
 def _device(name: str) -> torch.device:
-    if name == "auto":
+    """The device of that name; of a model that is spread, the one that its input goes to."""
+    if name in ("auto", SPREAD):
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

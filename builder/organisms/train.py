@@ -31,7 +31,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from builder.activations.corpus import Document
+from builder.activations.corpus import Document, Message
 from builder.activations.model import without_peft_warning
 from builder.activations.tokens import DocumentTokenizer, Dropped
 from builder.errors import ConfigError
@@ -126,7 +126,7 @@ def _reply_masks(
         Document(
             number,
             "",
-            tuple((message["role"], message["content"]) for message in row.get("messages", ())),
+            tuple(Message(item["role"], item["content"]) for item in row.get("messages", ())),
             row.get("text", ""),
         )
         for number, row in enumerate(rows)

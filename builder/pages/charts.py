@@ -134,6 +134,39 @@ def spectrum(
     )
 
 
+def growth(documents: Sequence[int], extremes: Sequence[float], pole: Pole) -> Markup:
+    """A pole's extreme over growing shares of the corpus, one dot a share, doubling rightwards."""
+    width, height, edge = _WIDTH, _HEIGHT, 8.0
+    low, high = min(extremes), max(extremes)
+    spread = high - low or 1.0
+    last = math.log2(max(2, documents[-1]))
+
+    def at(n: int, value: float) -> str:
+        x = edge + math.log2(max(1, n)) / last * (width - 2 * edge)
+        y = edge + (high - value) / spread * (height - 34 - edge)
+        return f"{_number(x)} {_number(y)}"
+
+    points = [at(n, value) for n, value in zip(documents, extremes, strict=True)]
+    floor = _number(height - 20)
+    label = (
+        f"extreme at the {pole} pole: {signed(extremes[0])} in {whole(documents[0])} documents, "
+        f"{signed(extremes[-1])} in {whole(documents[-1])}"
+    )
+    ends = "".join(
+        f'<text x="{_number(x)}" y="{_number(height - 4)}" class={anchor}>{text}</text>'
+        for x, anchor, text in (
+            (0.0, "s", "1"),
+            (width, "e", f"{whole(documents[-1])} documents"),
+        )
+    )
+    return Markup(
+        f'<svg class="plot growth" viewBox="0 0 {_number(width)} {_number(height)}" role=img '
+        f'aria-label="{label}"><path class=axis d="M0 {floor}H{_number(width)}"/>'
+        f'<path class="line {pole}" d="M{"L".join(points)}"/>'
+        f'<path class="dots {pole}" d="{"".join(f"M{point}h0" for point in points)}"/>{ends}</svg>'
+    )
+
+
 def tails(groups: Sequence[tuple[str, str, Sequence[float]]]) -> Markup:
     """How far directions reach (in standard deviations): one dot each, a row for each group.
 

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from builder.config import SiteSettings
 from builder.pages import charts
+from builder.pages.corpus_view import CorpusView, corpus_view
 from builder.pages.spans import STEPS, Pieces, Scale, highlight, is_cut
 from builder.pages.views import DirectionView
 from builder.records import ANY_ROLE, CONTENT_ROLES, POLES, ROLES, Example, Pole, Range
@@ -39,6 +40,7 @@ class ExampleView:
     doc_id: int
     source: str
     duplicates: int
+    repeats: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class DirectionPage:
     scale: Scale
     legend: tuple[tuple[str, float], ...]
     histograms: tuple[tuple[Range, Markup], ...]
+    corpus: CorpusView
 
 
 def read_page(
@@ -112,6 +115,7 @@ def read_page(
             for step in range(-STEPS, STEPS + 1)
         ),
         histograms=_histograms(store, item, examples, extents),
+        corpus=corpus_view(store, item, scale, max(1, site.context // 2)),
     )
 
 
@@ -175,6 +179,7 @@ def _example_view(
         doc_id=window.doc_id,
         source=window.source,
         duplicates=example.duplicates,
+        repeats=example.repeats,
     )
 
 

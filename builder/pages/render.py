@@ -15,6 +15,7 @@ from markupsafe import Markup
 from builder import __version__
 from builder.assets import asset_dir
 from builder.pages import formats
+from builder.pages.corpus_view import ENRICHED, RISING
 from builder.pages.links import root_of
 from builder.pages.spans import LONGEST_LABEL, LONGEST_REMARK, brief, plain, visible
 from builder.pages.views import CONTROL_LESSONS, NOT_A_MODEL, REASONS
@@ -72,6 +73,8 @@ class Renderer:
             control_lessons=CONTROL_LESSONS,
             longest_label=LONGEST_LABEL,
             longest_remark=LONGEST_REMARK,
+            enriched_below=ENRICHED,
+            rising_above=RISING,
         )
 
     def page(self, template: str, path: str, **values: Any) -> bytes:

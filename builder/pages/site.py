@@ -165,7 +165,7 @@ def _put_model(folder: SiteFolder, renderer: Renderer, run: RunView, peaks: Peak
         triggers=model_view.trigger_like(run, peaks),
         concentrated=model_view.CONCENTRATED,
         chance=chance(run, peaks),
-        by_source=model_view.coverage(run, ("documents", "tokens")),
+        by_source=model_view.coverage(run, ("distinct", "documents", "tokens")),
         by_role=model_view.coverage(run, ("roles",)),
         dropped=model_view.coverage(run, ("dropped",)),
         noted=model_view.coverage(run, ("noted",)),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from builder.config import load_settings
 from builder.pages import links
@@ -24,6 +24,7 @@ from builder.records import (
     LabelFailure,
     Pole,
     Range,
+    Shift,
     Spectrum,
 )
 from builder.store import Count, DirectionRow, RunStore
@@ -55,6 +56,7 @@ REASONS = {
 }
 
 State = Literal["label", "none", "failed", "unlabelled"]
+Measured = TypeVar("Measured", Range, Shift)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,9 @@ class DirectionView:
     poles: dict[Pole, PoleView]
     ranges: tuple[Range, ...]
     tail: Tail | None
+    #: Of the base at the same tokens, and how far tuning moved them; empty without the base.
+    base_ranges: tuple[Range, ...] = ()
+    shifts: tuple[Shift, ...] = ()
 
     @property
     def is_control(self) -> bool:
@@ -281,9 +286,8 @@ def _directions(
     given: list[Label | LabelFailure] = [*labels, *store.label_failures()]
     for answer in given:
         answers.setdefault((answer.direction, answer.pole), []).append(answer)
-    ranges: dict[str, list[Range]] = {}
-    for item in store.ranges():
-        ranges.setdefault(item.direction, []).append(item)
+    ranges, base = _by_direction(store.ranges()), _by_direction(store.ranges("base"))
+    shifts = _by_direction(store.shifts())
     names = links.unique_file_names((row.id for row in rows), taken=("index",))
     return tuple(
         DirectionView(
@@ -291,11 +295,20 @@ def _directions(
             name=names[row.id],
             page=links.direction_page(run, names[row.id]),
             poles={pole: pole_view(pole, answers.get((row.id, pole), [])) for pole in POLES},
-            ranges=tuple(ranges.get(row.id, ())),
+            ranges=ranges.get(row.id, ()),
             tail=farthest(ranges.get(row.id, ())),
+            base_ranges=base.get(row.id, ()),
+            shifts=shifts.get(row.id, ()),
         )
         for row in rows
     )
+
+
+def _by_direction(items: Iterable[Measured]) -> dict[str, tuple[Measured, ...]]:
+    found: dict[str, list[Measured]] = {}
+    for item in items:
+        found.setdefault(item.direction, []).append(item)
+    return {direction: tuple(held) for direction, held in found.items()}
 
 
 def pole_view(pole: Pole, answers: Iterable[Label | LabelFailure]) -> PoleView:

@@ -11,8 +11,21 @@ and the label stage open it for writing.
 
 from __future__ import annotations
 
-from builder.store.merge import write_database
-from builder.store.rows import Count, DirectionRow
+from builder.store.merge import NO_CLUSTERS, Clusters, write_database
+from builder.store.rows import Count, DirectionRow, Saturation, SourceShare
 from builder.store.run_store import RunStore
+from builder.store.schema import column_sizes
+from builder.store.shards import Shard
 
-__all__ = ["Count", "DirectionRow", "RunStore", "write_database"]
+__all__ = [
+    "NO_CLUSTERS",
+    "Clusters",
+    "Count",
+    "DirectionRow",
+    "RunStore",
+    "Saturation",
+    "Shard",
+    "SourceShare",
+    "column_sizes",
+    "write_database",
+]

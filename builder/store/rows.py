@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from builder.records import Hookpoint
+from builder.records import Hookpoint, Pole
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +39,40 @@ class Count:
     name: str
     layer: int | None
     n: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceShare:
+    """How much of a pole's most extreme documents one source holds, against the corpus.
+
+    ``n`` of the ``tail`` most extreme distinct documents are of the source, which holds
+    ``documents`` of the corpus' ``all_documents`` distinct ones. ``p_value``: the chance of ``n``
+    or more, were the tail drawn at random; ``q_value``: the least share of false finds at which it
+    counts as one, over all tests of the run.
+    """
+
+    direction: str
+    pole: Pole
+    source: str
+    n: int
+    tail: int
+    documents: int
+    all_documents: int
+    p_value: float
+    q_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Saturation:
+    """A pole's extreme over growing random shares of the corpus, the whole of it last.
+
+    ``documents`` and ``extremes`` have one value per share, each share about twice the one before.
+    ``gain`` is what the last doubling added, in standard deviations of content tokens; None where
+    there is only one share.
+    """
+
+    direction: str
+    pole: Pole
+    documents: tuple[int, ...]
+    extremes: tuple[float, ...]
+    gain: float | None

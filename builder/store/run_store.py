@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-import duckdb
 import numpy as np
+import numpy.typing as npt
 
-from builder.errors import DiskFullError, StoreError, is_disk_full
 from builder.records import (
     ANY_ROLE,
+    MODELS,
     POLES,
     READERS,
     ROLES,
@@ -21,53 +18,21 @@ from builder.records import (
     Example,
     Histogram,
     Hookpoint,
-    Label,
-    LabelFailure,
     Pole,
     Range,
+    Shift,
     Spectrum,
     Window,
 )
-from builder.store.rows import Count, DirectionRow
-from builder.store.schema import SCHEMA_VERSION, connect, insert_rows
+from builder.store.label_tables import LabelTables
+from builder.store.rows import Count, DirectionRow, Saturation, SourceShare
+from builder.store.windows import read_window
 
-_FINGERPRINT = "label_fingerprint/"
+Quantized = npt.NDArray[np.int16]
 
 
-class RunStore:
+class RunStore(LabelTables):
     """A run's database, opened for reading unless asked; use as a context manager."""
-
-    def __init__(self, path: Path, *, read_only: bool = True) -> None:
-        """Opens ``path``; raises StoreError if it is missing, damaged, locked or of another age."""
-        if not path.is_file():
-            raise StoreError(f"{path}: no database here; run `weightatlas scan` first")
-        try:
-            self._connection = connect(path, read_only=read_only)
-            version = self.meta().get("schema_version")
-        except duckdb.Error as error:
-            raise StoreError(f"{path}: cannot be opened: {error}") from error
-        if version != SCHEMA_VERSION:
-            self.close()
-            raise StoreError(
-                f"{path}: has schema {version}, this weightatlas reads {SCHEMA_VERSION}; "
-                "delete it and run `weightatlas scan` again (finished shards are reused)"
-            )
-        self.path = path
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Lets go of the file."""
-        self._connection.close()
-
-    def meta(self) -> dict[str, Any]:
-        """What the run is made of: models, settings, fingerprints, facts; JSON values by key."""
-        rows = self._connection.execute("SELECT key, value FROM meta ORDER BY key").fetchall()
-        return {key: json.loads(value) for key, value in rows}
 
     def directions(self) -> list[DirectionRow]:
         """All directions in scan order."""
@@ -136,8 +101,9 @@ class RunStore:
             values.append(ROLES.index(role))
         order = f"pole, {place}" if role == ANY_ROLE else f"pole, role, {place}"
         rows = self._connection.execute(
-            f"SELECT role, pole, {place}, value, doc_id, source, start, peak, duplicates, text, "
-            "token_ends, activations, roles FROM examples JOIN directions USING (direction) "
+            f"SELECT role, pole, {place}, value, doc_id, source, start, peak, duplicates, "
+            "repeats, text, token_lengths, roles, activations, base_activations "
+            "FROM examples JOIN directions USING (direction) "
             f"WHERE {' AND '.join(where)} ORDER BY {order}",
             values,
         ).fetchall()
@@ -150,9 +116,42 @@ class RunStore:
                 value=row[3],
                 peak=row[7],
                 duplicates=row[8],
-                window=_window(row[4], row[5], row[6], row[9], row[10]),
-                activations=np.asarray(row[11], dtype=np.int16),
+                repeats=row[9],
+                window=read_window(row[4], row[5], row[6], row[10], row[11]),
                 roles=np.asarray(row[12], dtype=np.uint8),
+                activations=np.asarray(row[13], dtype=np.int16),
+                base_activations=_quantized(row[14]),
+            )
+            for row in rows
+        ]
+
+    def quantile_examples(self, direction: str) -> list[Example]:
+        """Random documents at evenly spaced quantiles of how far they reach to each pole.
+
+        By pole and place, from far off the pole towards it: of n at a pole, the one at place p
+        reaches farther than a share (p + 0.5) / n of the reservoir. ``role`` is that of the peak.
+        """
+        rows = self._connection.execute(
+            "SELECT pole, quantile_examples.place, value, peak, doc_id, source, start, duplicates, "
+            "text, token_lengths, roles, activations, base_activations FROM quantile_examples "
+            "JOIN directions USING (direction) "
+            "JOIN reservoir ON reservoir.place = quantile_examples.sample "
+            "WHERE id = ? ORDER BY pole, quantile_examples.place",
+            [direction],
+        ).fetchall()
+        return [
+            Example(
+                direction=direction,
+                role=ROLES[row[10][row[3]]],
+                pole=POLES[row[0]],
+                place=row[1],
+                value=row[2],
+                peak=row[3],
+                duplicates=row[7],
+                window=read_window(row[4], row[5], row[6], row[8], row[9]),
+                roles=np.asarray(row[10], dtype=np.uint8),
+                activations=np.asarray(row[11], dtype=np.int16),
+                base_activations=_quantized(row[12]),
             )
             for row in rows
         ]
@@ -177,32 +176,90 @@ class RunStore:
                 sources,
             )
 
-    def histograms(self, direction: str) -> list[Histogram]:
-        """One histogram per role that had tokens."""
+    def histograms(self, direction: str, model: str = "tuned") -> list[Histogram]:
+        """One histogram per role that had tokens, of one of MODELS."""
         rows = self._connection.execute(
             "SELECT role, counts FROM histograms JOIN directions USING (direction) "
-            "WHERE id = ? ORDER BY role",
-            [direction],
+            "WHERE id = ? AND model = ? ORDER BY role",
+            [direction, MODELS.index(model)],
         ).fetchall()
         return [
             Histogram(direction, ROLES[role], np.asarray(counts, dtype=np.int64))
             for role, counts in rows
         ]
 
-    def ranges(self) -> list[Range]:
-        """Extent of every direction over every role that had tokens, in scan order."""
+    def ranges(self, model: str = "tuned") -> list[Range]:
+        """Extent of every direction over every role that had tokens, in scan order, of one of
+        MODELS; empty for base and difference where the base was not scanned.
+        """
         rows = self._connection.execute(
             "SELECT id, role, n, minimum, maximum, mean, std FROM ranges "
-            "JOIN directions USING (direction) ORDER BY direction, role"
+            "JOIN directions USING (direction) WHERE model = ? ORDER BY direction, role",
+            [MODELS.index(model)],
         ).fetchall()
         return [Range(row[0], ROLES[row[1]], *row[2:]) for row in rows]
 
+    def shifts(self) -> list[Shift]:
+        """How far tuning moved every direction's activations by role; empty without the base."""
+        rows = self._connection.execute(
+            "SELECT id, role, n, mean, std, outside FROM shifts "
+            "JOIN directions USING (direction) ORDER BY direction, role"
+        ).fetchall()
+        return [Shift(row[0], ROLES[row[1]], *row[2:]) for row in rows]
+
+    def sources(self, direction: str) -> list[SourceShare]:
+        """The sources of both poles' most extreme documents, the commonest first."""
+        rows = self._connection.execute(
+            "SELECT pole, source, n, tail, documents, all_documents, p_value, q_value "
+            "FROM sources JOIN directions USING (direction) "
+            "WHERE id = ? ORDER BY pole, n DESC, source",
+            [direction],
+        ).fetchall()
+        return [SourceShare(direction, POLES[row[0]], *row[1:]) for row in rows]
+
+    def saturation(self, direction: str) -> list[Saturation]:
+        """How a direction's extremes grew with the corpus, one for each pole that has any."""
+        rows = self._connection.execute(
+            "SELECT pole, documents, extremes, gain FROM saturation "
+            "JOIN directions USING (direction) WHERE id = ? ORDER BY pole",
+            [direction],
+        ).fetchall()
+        return [
+            Saturation(direction, POLES[pole], tuple(documents), tuple(extremes), gain)
+            for pole, documents, extremes, gain in rows
+        ]
+
     def reservoir(self) -> list[Window]:
         """Windows of random documents, the contrast for labels."""
+        return self._samples("reservoir")
+
+    def held_out(self) -> list[Window]:
+        """Windows of further random documents, kept for the scores of labels alone."""
+        return self._samples("held_out")
+
+    def sample_peaks(self, direction: str, pole: Pole) -> tuple[Quantized, Quantized]:
+        """How far the windows of :meth:`reservoir` and of :meth:`held_out` reach to a pole.
+
+        int16, ACTIVATION_SCALE per unit, in the order of the windows; over their content tokens.
+        """
+        column = "highest" if pole == "max" else "lowest"
         rows = self._connection.execute(
-            "SELECT doc_id, source, start, text, token_ends FROM reservoir ORDER BY place"
+            f"SELECT {column}, (SELECT count(*) FROM reservoir WHERE split = 'reservoir') "
+            "FROM sample_peaks JOIN directions USING (direction) WHERE id = ?",
+            [direction],
         ).fetchall()
-        return [_window(*row) for row in rows]
+        if not rows:
+            return np.zeros(0, dtype=np.int16), np.zeros(0, dtype=np.int16)
+        peaks, n = np.asarray(rows[0][0], dtype=np.int16), rows[0][1]
+        return peaks[:n], peaks[n:]
+
+    def _samples(self, split: str) -> list[Window]:
+        rows = self._connection.execute(
+            "SELECT doc_id, source, start, text, token_lengths FROM reservoir WHERE split = ? "
+            "ORDER BY place",
+            [split],
+        ).fetchall()
+        return [read_window(*row) for row in rows]
 
     def counts(self) -> list[Count]:
         """Documents, tokens, exclusions and dropped rows; see COUNTS_SCHEMA."""
@@ -210,111 +267,6 @@ class RunStore:
             "SELECT what, name, layer, n FROM counts ORDER BY what, name, layer"
         ).fetchall()
         return [Count(*row) for row in rows]
-
-    def replace_labels(
-        self, results: Iterable[Label | LabelFailure], *, fingerprint: str = ""
-    ) -> None:
-        """Puts these labels and failures in place of all that their labelers gave before.
-
-        What other labelers gave stays. ``fingerprint`` names what the labels depend on, see
-        :meth:`label_fingerprint`. One transaction.
-        """
-        index = {row.id: row.index for row in self.directions()}
-        labels: list[tuple[Any, ...]] = []
-        failures: list[tuple[Any, ...]] = []
-        labelers: set[str] = set()
-        for result in results:
-            labelers.add(result.labeler)
-            key = (index[result.direction], POLES.index(result.pole), result.labeler)
-            usage = (result.prompt_tokens, result.completion_tokens)
-            if isinstance(result, Label):
-                named = (*key, result.text, result.explanation, list(result.keywords))
-                judged = (result.kind, result.confidence, result.prompt_hash)
-                labels.append((*named, *judged, list(result.example_docs), *usage))
-            else:
-                failures.append((*key, result.reason, result.detail, result.prompt_hash, *usage))
-        with self._writing("labels"):
-            for table, rows in (("labels", labels), ("label_failures", failures)):
-                self._connection.execute(
-                    f"DELETE FROM {table} WHERE labeler IN (SELECT unnest(?))", [sorted(labelers)]
-                )
-                insert_rows(self._connection, table, sorted(rows, key=lambda row: row[:3]))
-            self._put_meta({_FINGERPRINT + labeler: fingerprint for labeler in sorted(labelers)})
-
-    def update_meta(self, values: Mapping[str, Any]) -> None:
-        """Sets some of the run's facts, in one transaction."""
-        with self._writing("facts"):
-            self._put_meta(values)
-
-    def _put_meta(self, values: Mapping[str, Any]) -> None:
-        for key, value in values.items():
-            self._connection.execute(
-                "INSERT OR REPLACE INTO meta VALUES (?, ?)", [key, json.dumps(value)]
-            )
-
-    @contextlib.contextmanager
-    def _writing(self, what: str) -> Iterator[None]:
-        """One transaction, and clear errors if it fails."""
-        try:
-            self._connection.execute("BEGIN")
-            yield
-            self._connection.execute("COMMIT")
-            self._connection.execute("CHECKPOINT")
-        except duckdb.Error as error:
-            if is_disk_full(error):
-                raise DiskFullError(f"{self.path}: no space left for the {what}") from error
-            raise StoreError(f"{self.path}: {what} could not be written: {error}") from error
-
-    def label_fingerprint(self, labeler: str) -> str | None:
-        """What the labels of a labeler depend on; None if it has given none."""
-        found = self._connection.execute(
-            "SELECT value FROM meta WHERE key = ?", [_FINGERPRINT + labeler]
-        ).fetchone()
-        return str(json.loads(found[0])) if found else None
-
-    def labels(self) -> list[Label]:
-        """Every label, by direction, pole and labeler."""
-        rows = self._connection.execute(
-            "SELECT id, pole, labeler, text, explanation, keywords, labels.kind, confidence, "
-            "prompt_hash, example_docs, prompt_tokens, completion_tokens FROM labels "
-            "JOIN directions USING (direction) ORDER BY direction, pole, labeler"
-        ).fetchall()
-        return [
-            Label(
-                direction=row[0],
-                pole=POLES[row[1]],
-                labeler=row[2],
-                text=row[3],
-                explanation=row[4],
-                keywords=tuple(row[5]),
-                kind=row[6],
-                confidence=row[7],
-                prompt_hash=row[8],
-                example_docs=tuple(row[9]),
-                prompt_tokens=row[10],
-                completion_tokens=row[11],
-            )
-            for row in rows
-        ]
-
-    def label_failures(self) -> list[LabelFailure]:
-        """Every pole that could not be labelled, and why."""
-        rows = self._connection.execute(
-            "SELECT id, pole, labeler, reason, detail, prompt_hash, prompt_tokens, "
-            "completion_tokens FROM label_failures JOIN directions USING (direction) "
-            "ORDER BY direction, pole, labeler"
-        ).fetchall()
-        return [LabelFailure(row[0], POLES[row[1]], *row[2:]) for row in rows]
-
-    def dump(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Every table as sorted rows, to compare two databases value by value."""
-        tables = self._connection.execute(
-            "SELECT table_name FROM information_schema.tables ORDER BY table_name"
-        ).fetchall()
-        return {
-            name: self._connection.execute(f"SELECT * FROM {name} ORDER BY ALL").fetchall()
-            for (name,) in tables
-        }
 
 
 def _number(value: float | None) -> float:
@@ -327,5 +279,5 @@ def _place(matrix: str) -> tuple[int, str]:
     return (known.index(matrix) if matrix in known else len(known), matrix)
 
 
-def _window(doc_id: int, source: str, start: int, text: str, token_ends: Sequence[int]) -> Window:
-    return Window(doc_id, source, start, text, np.asarray(token_ends, dtype=np.uint32))
+def _quantized(values: Sequence[int] | None) -> Quantized | None:
+    return None if values is None else np.asarray(values, dtype=np.int16)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 #: Raised when tables change; an older file is refused with the advice to merge again.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 SCHEMA = """
 CREATE TABLE meta (key VARCHAR PRIMARY KEY, value VARCHAR NOT NULL);
@@ -30,17 +31,35 @@ CREATE TABLE examples (
     direction INTEGER NOT NULL, role UTINYINT NOT NULL, pole UTINYINT NOT NULL,
     place INTEGER NOT NULL, any_place INTEGER, value FLOAT NOT NULL, doc_id BIGINT NOT NULL,
     source VARCHAR NOT NULL, start INTEGER NOT NULL, peak INTEGER NOT NULL,
-    duplicates INTEGER NOT NULL, text VARCHAR NOT NULL, token_ends UINTEGER[] NOT NULL,
-    activations SMALLINT[] NOT NULL, roles UTINYINT[] NOT NULL);
+    duplicates BIGINT NOT NULL, repeats BIGINT NOT NULL, text VARCHAR NOT NULL,
+    token_lengths UINTEGER[] NOT NULL, roles UTINYINT[] NOT NULL,
+    activations SMALLINT[] NOT NULL, base_activations SMALLINT[]);
 CREATE TABLE histograms (
-    direction INTEGER NOT NULL, role UTINYINT NOT NULL, counts BIGINT[] NOT NULL);
+    direction INTEGER NOT NULL, role UTINYINT NOT NULL, model UTINYINT NOT NULL,
+    counts BIGINT[] NOT NULL);
 CREATE TABLE ranges (
-    direction INTEGER NOT NULL, role UTINYINT NOT NULL, n BIGINT NOT NULL,
+    direction INTEGER NOT NULL, role UTINYINT NOT NULL, model UTINYINT NOT NULL, n BIGINT NOT NULL,
     minimum FLOAT NOT NULL, maximum FLOAT NOT NULL, mean DOUBLE NOT NULL, std DOUBLE NOT NULL);
+CREATE TABLE shifts (
+    direction INTEGER NOT NULL, role UTINYINT NOT NULL, n BIGINT NOT NULL, mean DOUBLE NOT NULL,
+    std DOUBLE NOT NULL, outside DOUBLE NOT NULL);
+CREATE TABLE sources (
+    direction INTEGER NOT NULL, pole UTINYINT NOT NULL, source VARCHAR NOT NULL,
+    n BIGINT NOT NULL, tail BIGINT NOT NULL, documents BIGINT NOT NULL,
+    all_documents BIGINT NOT NULL, p_value DOUBLE NOT NULL, q_value DOUBLE NOT NULL);
+CREATE TABLE saturation (
+    direction INTEGER NOT NULL, pole UTINYINT NOT NULL, documents BIGINT[] NOT NULL,
+    extremes FLOAT[] NOT NULL, gain DOUBLE);
 CREATE TABLE reservoir (
-    place INTEGER NOT NULL, doc_id BIGINT NOT NULL, source VARCHAR NOT NULL,
-    start INTEGER NOT NULL, text VARCHAR NOT NULL, token_ends UINTEGER[] NOT NULL,
-    roles UTINYINT[] NOT NULL);
+    place INTEGER PRIMARY KEY, split VARCHAR NOT NULL, doc_id BIGINT NOT NULL,
+    source VARCHAR NOT NULL, start INTEGER NOT NULL, duplicates BIGINT NOT NULL,
+    text VARCHAR NOT NULL, token_lengths UINTEGER[] NOT NULL, roles UTINYINT[] NOT NULL);
+CREATE TABLE sample_peaks (
+    direction INTEGER NOT NULL, highest SMALLINT[] NOT NULL, lowest SMALLINT[] NOT NULL);
+CREATE TABLE quantile_examples (
+    direction INTEGER NOT NULL, pole UTINYINT NOT NULL, place INTEGER NOT NULL,
+    sample INTEGER NOT NULL, value FLOAT NOT NULL, peak INTEGER NOT NULL,
+    activations SMALLINT[] NOT NULL, base_activations SMALLINT[]);
 CREATE TABLE counts (
     what VARCHAR NOT NULL, name VARCHAR NOT NULL, layer INTEGER, n BIGINT NOT NULL);
 CREATE TABLE labels (
@@ -57,15 +76,15 @@ CREATE TABLE label_failures (
 """
 
 
-def connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-    """A connection that uses at most 1 GB of memory and spills beside the database."""
+def connect(path: Path, *, read_only: bool, memory: str = "1GB") -> duckdb.DuckDBPyConnection:
+    """A connection that uses at most ``memory`` and spills beside the database."""
     # Extensions are never fetched: everything needed is built in, and the network is not ours.
     return duckdb.connect(
         str(path),
         read_only=read_only,
         config={
             "autoinstall_known_extensions": "false",
-            "memory_limit": "1GB",
+            "memory_limit": memory,
             "temp_directory": str(path.with_name(path.name + ".tmp")),
         },
     )
@@ -84,3 +103,29 @@ def insert_rows(
     if rows:
         marks = ", ".join("?" * len(rows[0]))
         connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+
+
+def insert_table(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
+    """Inserts an Arrow table whose columns are those of the table ``name``, in its order."""
+    connection.register("incoming", table)
+    connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM incoming")
+    connection.unregister("incoming")
+
+
+def column_sizes(path: Path) -> dict[str, int]:
+    """Bytes that each ``table.column`` of a database takes up, in whole blocks."""
+    sizes: dict[str, int] = {}
+    with connect(path, read_only=True) as connection:
+        block: int = connection.execute("SELECT block_size FROM pragma_database_size()").fetchall()[
+            0
+        ][0]
+        tables = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+        for (table,) in tables:
+            found = connection.execute(
+                "SELECT column_name, count(DISTINCT block_id) FROM pragma_storage_info($table) "
+                "WHERE persistent GROUP BY ALL",
+                {"table": table},
+            ).fetchall()
+            for column, blocks in found:
+                sizes[f"{table}.{column}"] = blocks * block
+    return sizes

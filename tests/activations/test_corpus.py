@@ -1,337 +1,103 @@
-"""Rows of every source are either documents or counted faults."""
+"""A frozen corpus gives back what was put into it, and nothing else."""
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import json
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
 import pytest
 
 from builder.activations import corpus
 from builder.activations.corpus import (
-    CorpusTally,
     Document,
-    corpus_stamp,
-    read_documents,
-    read_slice,
-    write_slice,
+    Message,
+    cluster_sizes,
+    clusters_bytes,
+    digest_of_bytes,
+    notes_bytes,
+    read_checked,
+    slice_bytes,
+    slice_documents,
 )
-from builder.config import CorpusSettings, Source
 from builder.errors import CorpusError
-from tests import micro
 
-CHAT = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}
-TEXT = {"text": "a plain text", "source": "elsewhere"}
-
-
-def settings(*paths: Path, **changes: Any) -> CorpusSettings:
-    sources = tuple(Source(path=str(path)) for path in paths)
-    return CorpusSettings(sources=sources, **changes)
-
-
-def write_lines(path: Path, rows: list[Any]) -> Path:
-    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
-    data = ("\n".join(lines) + "\n").encode()
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
-    return path
-
-
-def read(chosen: CorpusSettings) -> tuple[list[Document], CorpusTally]:
-    tally = CorpusTally()
-    return list(read_documents(chosen, tally)), tally
-
-
-@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.parquet"])
-def test_every_kind_of_file_gives_the_same_documents(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    if name.endswith("parquet"):
-        table = pa.table(
-            {
-                "messages": [CHAT["messages"], None],
-                "text": [None, TEXT["text"]],
-                "source": ["chats", TEXT["source"]],
-            }
-        )
-        pq.write_table(table, path)
-    else:
-        write_lines(path, [{**CHAT, "source": "chats"}, TEXT])
-    documents, _ = read(settings(path))
-    assert documents == [
-        Document(0, "chats", messages=(("user", "hi"), ("assistant", "yo"))),
-        Document(1, "elsewhere", text="a plain text"),
-    ]
-
-
-def test_sharegpt_rows_are_conversations(tmp_path: Path) -> None:
-    row = {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yo"}]}
-    documents, _ = read(settings(write_lines(tmp_path / "a.jsonl", [row])))
-    assert documents[0].messages == (("user", "hi"), ("assistant", "yo"))
-
-
-def test_a_datasets_folder_is_read_by_name(tmp_path: Path) -> None:
-    place = tmp_path / "named_set"
-    place.mkdir()
-    write_lines(place / "train.jsonl", [CHAT, CHAT])
-    chosen = CorpusSettings(sources=(Source(dataset=str(place), name="named"),))
-    documents, _ = read(chosen)
-    assert [d.source for d in documents] == ["named", "named"]
-    assert documents[0].messages == (("user", "hi"), ("assistant", "yo"))
-
-
-@pytest.mark.parametrize("name", ["no-such/dataset-anywhere", "///", "a/b/c/d", "x" * 5000])
-def test_a_dataset_that_cannot_be_had_is_one_message(name: str) -> None:
-    chosen = CorpusSettings(sources=(Source(dataset=name),))
-    with pytest.raises(CorpusError, match=f"^{name} .*cannot be loaded"):
-        read(chosen)
-
-
-@pytest.mark.parametrize("error", [IndexError, KeyError, TypeError, AttributeError, EOFError])
-def test_whatever_the_datasets_library_raises_is_one_message(
-    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
-) -> None:
-    def load(*_: Any, **__: Any) -> Any:
-        raise error("inside")
-
-    monkeypatch.setattr("datasets.load_dataset", load)
-    with pytest.raises(CorpusError, match=f"{error.__name__}: .*inside"):
-        read(CorpusSettings(sources=(Source(dataset="org/named"),)))
-
-
-BAD_ROWS = [
-    ("{not json", "not valid JSON"),
-    ("[1, 2]", "not a JSON object"),
-    ({"title": "no text"}, "neither text nor messages"),
-    ({"text": "   "}, "empty text"),
-    ({"messages": []}, "empty conversation"),
-    ({"messages": ["hi"]}, "a message that is not an object"),
-    ({"messages": [{"role": "wizard", "content": "hi"}]}, "a message with an unknown role"),
-    ({"messages": [{"role": ["a"], "content": "x"}]}, "a message with an unknown role"),
-    ({"messages": [{"from": {"a": 1}, "value": "x"}]}, "a message with an unknown role"),
-    ({"messages": [{"role": "user", "content": 3}]}, "a message whose content is not text"),
+CALLS = '{"tool_calls": [{"function": {"arguments": {"at": "ü"}, "name": "look"}}]}'
+DOCUMENTS = [
+    Document(
+        3,
+        "s",
+        messages=(Message("user", "ä🙂\n\x00\x07"), Message("assistant", "", CALLS)),
+        cluster=2**64 - 1,
+        is_first=False,
+        priority=7,
+        sampled=True,
+    ),
+    Document(9, "t", text="\u202e plain", cluster=0, priority=2**63),
 ]
 
 
-@pytest.mark.parametrize(("row", "reason"), BAD_ROWS)
-def test_a_bad_row_is_skipped_and_counted_with_its_reason(
-    tmp_path: Path, row: Any, reason: str
-) -> None:
-    path = write_lines(tmp_path / "a.jsonl", [TEXT, row, *[TEXT] * 200])
-    documents, tally = read(settings(path))
-    assert len(documents) == 201
-    assert documents[1].doc_id == 2
-    assert dict(tally.dropped) == {reason: 1}
-
-
-def test_more_than_one_percent_of_bad_rows_is_refused_with_the_first_places(
-    tmp_path: Path,
-) -> None:
-    path = write_lines(tmp_path / "a.jsonl", [*["{broken"] * 3, *[TEXT] * 200])
-    with pytest.raises(CorpusError, match=r"3 of 203 rows.*a\.jsonl line 1: not valid JSON"):
-        read(settings(path))
-    documents, _ = read(settings(path, max_bad_share=0.05))
-    assert len(documents) == 200
-
-
-@pytest.mark.parametrize("rows", [[], ["", "  "]])
-def test_an_empty_corpus_is_refused(tmp_path: Path, rows: list[str]) -> None:
-    with pytest.raises(CorpusError, match="empty"):
-        read(settings(write_lines(tmp_path / "a.jsonl", list(rows))))
-
-
-def test_missing_unknown_and_damaged_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"nothing\.jsonl: no such corpus file"):
-        corpus_stamp(settings(tmp_path / "nothing.jsonl"))
-    unknown = tmp_path / "a.docx"
-    unknown.write_text("x")
-    with pytest.raises(CorpusError, match="unknown kind of file"):
-        corpus_stamp(settings(unknown))
-    damaged = tmp_path / "b.jsonl.gz"
-    damaged.write_bytes(gzip.compress(b'{"text": "x"}\n' * 1000)[:-20])
-    with pytest.raises(CorpusError, match=r"b\.jsonl\.gz: cannot be read"):
-        read(settings(damaged))
-    broken = tmp_path / "d.jsonl.gz"
-    broken.write_bytes(gzip.compress(b'{"text": "x"}\n' * 1000)[:10] + b"\xff" * 400)
-    with pytest.raises(CorpusError, match=r"d\.jsonl\.gz: cannot be read"):
-        read(settings(broken))
-    not_parquet = tmp_path / "c.parquet"
-    not_parquet.write_bytes(b"PAR1 but no more")
-    with pytest.raises(CorpusError, match=r"c\.parquet: cannot be read"):
-        read(settings(not_parquet))
-
-
-def test_folders_and_patterns_name_their_files_in_order(tmp_path: Path) -> None:
-    for name in ("b", "a", "c"):
-        write_lines(tmp_path / f"{name}.jsonl", [{"text": name}])
-    (tmp_path / "notes.md").write_text("not data")
-    for place in (tmp_path, tmp_path / "*.jsonl"):
-        documents, _ = read(settings(place))
-        assert [d.text for d in documents] == ["a", "b", "c"]
-
-
-def test_limits_hold_over_sources_and_in_each(tmp_path: Path) -> None:
-    one = write_lines(tmp_path / "a.jsonl", [TEXT] * 5)
-    two = write_lines(tmp_path / "b.jsonl", [TEXT] * 5)
-    assert len(read(settings(one, two, max_documents=7))[0]) == 7
-    capped = CorpusSettings(
-        sources=(Source(path=str(one), max_rows=2), Source(path=str(two), max_rows=3))
+def notes_of(documents: list[Document]) -> bytes:
+    return notes_bytes(
+        np.array([item.doc_id for item in documents], dtype=np.int64),
+        np.array([item.cluster for item in documents], dtype=np.uint64),
+        np.array([item.is_first for item in documents], dtype=np.bool_),
+        np.array([item.priority for item in documents], dtype=np.uint64),
+        np.array([item.sampled for item in documents], dtype=np.bool_),
     )
-    assert [d.doc_id for d in read(capped)[0]] == [0, 1, 2, 3, 4]
 
 
-def test_lone_surrogates_are_replaced_and_noted(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text('{"text": "half \\ud83d of a pair"}\n')
-    documents, tally = read(settings(path))
-    assert documents[0].text == "half \ufffd of a pair"
-    assert tally.noted["lone surrogates replaced"] == 1
+def test_slices_and_notes_give_back_their_documents() -> None:
+    assert slice_documents(slice_bytes(DOCUMENTS), notes_of(DOCUMENTS)) == DOCUMENTS
 
 
-def test_a_line_too_long_to_hold_is_a_fault(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(corpus, "MAX_LINE_BYTES", 1 << 20)
-    rows = [{"text": "x" * (3 << 20)}, *[TEXT] * 150]
-    documents, tally = read(settings(write_lines(tmp_path / "a.jsonl", rows)))
-    assert len(documents) == 150
-    assert dict(tally.dropped) == {"line longer than 1 MiB": 1}
+@pytest.mark.parametrize(
+    ("documents", "notes"),
+    [
+        (slice_bytes(DOCUMENTS)[:-30], notes_of(DOCUMENTS)),
+        (notes_of(DOCUMENTS), notes_of(DOCUMENTS)),
+        (slice_bytes(DOCUMENTS), notes_of(DOCUMENTS[::-1])),
+        (slice_bytes(DOCUMENTS), notes_of(DOCUMENTS[:1])),
+    ],
+)
+def test_damaged_slices_and_the_notes_of_others_are_refused(documents: bytes, notes: bytes) -> None:
+    with pytest.raises(CorpusError, match="the frozen corpus is damaged"):
+        slice_documents(documents, notes)
 
 
-def test_the_stamp_follows_files_and_settings(tmp_path: Path) -> None:
-    path = write_lines(tmp_path / "a.jsonl", [TEXT])
-    before = corpus_stamp(settings(path))
-    assert corpus_stamp(settings(path)) == before
-    assert corpus_stamp(settings(path, max_documents=1)) != before
-    write_lines(path, [TEXT, TEXT])
-    assert corpus_stamp(settings(path)) != before
-
-
-def test_slices_give_back_their_documents(tmp_path: Path) -> None:
-    documents = [
-        Document(3, "s", messages=(("user", "ä🙂\n"), ("assistant", ""))),
-        Document(9, "t", text="\u202e plain"),
-    ]
-    write_slice(tmp_path / "s.parquet", documents)
-    assert read_slice(tmp_path / "s.parquet") == documents
-
-
-def column_of_bytes(*values: bytes) -> pa.Array:
-    """A string column of these bytes, valid UTF-8 or not, as damaged and careless writers leave."""
-    return pa.Array.from_buffers(pa.string(), len(values), pa.array(values, pa.binary()).buffers())
-
-
-def test_a_parquet_row_that_is_not_utf8_is_a_counted_fault(tmp_path: Path) -> None:
-    texts = [b"good"] * 3000
-    texts[1500] = b"bad \xff\xfe"
-    pq.write_table(pa.table({"text": column_of_bytes(*texts)}), tmp_path / "a.parquet")
-    documents, tally = read(settings(tmp_path / "a.parquet"))
-    assert len(documents) == 2999
-    assert {d.doc_id for d in documents} == set(range(3000)) - {1500}
-    assert dict(tally.dropped) == {"a damaged value": 1}
-    with pytest.raises(CorpusError, match=r"1 of 3000 rows.*a\.parquet row 1501: a damaged value"):
-        read(settings(tmp_path / "a.parquet", max_bad_share=0))
-
-
-def test_columns_that_no_document_is_made_of_are_not_read(tmp_path: Path) -> None:
-    table = pa.table(
-        {
-            "when": pa.array([2**62, 0], pa.timestamp("us")),
-            "raw": column_of_bytes(b"\xff", b"x"),
-            "body.raw": column_of_bytes(b"\xff", b"x"),
-            "body": ["one", "two"],
-            "origin": ["here", "there"],
-            "text": ["not this", "nor this"],
-        }
-    )
-    pq.write_table(table, tmp_path / "a.parquet")
-    source = Source(path=str(tmp_path / "a.parquet"), text_column="body", source_column="origin")
-    documents, _ = read(CorpusSettings(sources=(source,)))
-    assert documents == [Document(0, "here", text="one"), Document(1, "there", text="two")]
-
-
-def test_parquet_rows_without_any_known_column_are_counted_faults(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"title": ["a", "b"]}), tmp_path / "a.parquet")
-    with pytest.raises(CorpusError, match=r"2 of 2 rows.*neither text nor messages"):
-        read(settings(tmp_path / "a.parquet"))
-
-
-@pytest.mark.parametrize("start", ["", "\n \n", "\ufeff"])
-@pytest.mark.parametrize("indent", [None, 1])
-def test_a_file_that_is_one_json_array_is_called_so(
-    tmp_path: Path, indent: int | None, start: str
-) -> None:
-    path = tmp_path / "a.json"
-    path.write_text(start + json.dumps([TEXT] * 30, indent=indent), encoding="utf-8")
-    with pytest.raises(CorpusError, match=r"one JSON array, but JSON lines \(one object a line\)"):
-        read(settings(path))
-
-
-def test_only_the_first_line_can_begin_an_array(tmp_path: Path) -> None:
-    path = write_lines(tmp_path / "a.jsonl", [*[TEXT] * 300, "[1]"])
-    assert dict(read(settings(path))[1].dropped) == {"not a JSON object": 1}
-
-
-@pytest.mark.parametrize("name", ["x" * 5000 + ".jsonl", "a\0b.jsonl"])
-def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
-    with pytest.raises(CorpusError):
-        corpus_stamp(settings(Path(name)))
-
-
-def test_a_file_that_cannot_be_opened_for_the_stamp_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write_lines(tmp_path / "a.jsonl", [TEXT])
-
-    def refuse(*_: Any) -> Any:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(CorpusError, match=r"a\.jsonl: cannot be read: Permission denied"):
-        corpus_stamp(settings(path))
-
-
-def test_the_stamp_tells_how_far_it_is_by_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bars = micro.watch_bars(monkeypatch, corpus)
-    one = write_lines(tmp_path / "a.jsonl", [TEXT])
-    two = write_lines(tmp_path / "b.jsonl", [TEXT] * 9)
-    corpus_stamp(settings(one, two))
-    ((bar, options),) = bars
-    assert bar.n == bar.total == one.stat().st_size + two.stat().st_size
-    assert (options["unit"], options["unit_scale"], options["disable"]) == ("B", True, None)
-
-
-def digest_of_file(path: Path) -> str:
-    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-
-
-def test_a_slice_that_is_not_the_frozen_one_is_refused(tmp_path: Path) -> None:
-    path, other = tmp_path / "s.parquet", tmp_path / "other.parquet"
-    write_slice(path, [Document(0, "s", text="frozen")])
-    write_slice(other, [Document(0, "s", text="another")])
-    digest = digest_of_file(path)
-    assert read_slice(path, digest) == [Document(0, "s", text="frozen")]
+def test_a_file_that_is_not_the_frozen_one_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.parquet"
+    path.write_bytes(b"frozen")
+    digest = digest_of_bytes(b"frozen")
+    assert read_checked(path, digest) == b"frozen"
     damaged = r"s\.parquet: the frozen corpus is damaged .*; delete the run folder and start anew"
-    path.write_bytes(other.read_bytes())
+    path.write_bytes(b"another")
     with pytest.raises(CorpusError, match=damaged):
-        read_slice(path, digest)
+        read_checked(path, digest)
     path.unlink()
     with pytest.raises(CorpusError, match=damaged):
-        read_slice(path, digest)
+        read_checked(path, digest)
 
 
-@pytest.mark.parametrize("columns", [None, {"a": [1]}, {"doc_id": [1], "messages": [None]}])
-def test_a_damaged_slice_is_refused_without_a_digest(tmp_path: Path, columns: Any) -> None:
-    path = tmp_path / "s.parquet"
-    if columns is None:
-        write_slice(path, [Document(0, "s", text="frozen")])
-        path.write_bytes(path.read_bytes()[:-30])
-    else:
-        pq.write_table(pa.table(columns), path)
-    with pytest.raises(CorpusError, match="the frozen corpus is damaged"):
-        read_slice(path)
+def test_equal_documents_alone_have_equal_content() -> None:
+    said = [
+        Document(0, "s", text="hi"),
+        Document(0, "s", messages=(Message("user", "hi"),)),
+        Document(0, "s", messages=(Message("assistant", "hi"),)),
+        Document(0, "s", messages=(Message("user", "hi"), Message("assistant", ""))),
+        Document(0, "s", messages=(Message("user", "hi"), Message("assistant", "", CALLS))),
+    ]
+    assert len({corpus.content_of(document) for document in said}) == len(said)
+    assert corpus.content_of(said[1]) == corpus.content_of(Document(5, "t", said[1].messages))
+
+
+def test_cluster_sizes_are_summed_over_the_parts(tmp_path: Path) -> None:
+    parts = []
+    for number, (clusters, n) in enumerate([([5, 2**64 - 1], [1, 2]), ([], []), ([0, 5], [4, 3])]):
+        data = clusters_bytes(np.array(clusters, dtype=np.uint64), np.array(n, dtype=np.int64))
+        (tmp_path / str(number)).write_bytes(data)
+        parts.append({"clusters": str(number), "clusters_digest": digest_of_bytes(data)})
+    found, more = cluster_sizes(tmp_path, {"parts": parts})
+    assert dict(zip(found.tolist(), more.tolist(), strict=True)) == {0: 4, 5: 4, 2**64 - 1: 2}
+    (tmp_path / "1").write_bytes(b"")
+    with pytest.raises(CorpusError, match="damaged"):
+        cluster_sizes(tmp_path, {"parts": parts})

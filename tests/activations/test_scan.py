@@ -1,265 +1,327 @@
-"""The scan against a loop that takes one document, one direction and one token at a time."""
+"""The scan of a shard against a loop that takes one document, direction and token at a time."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from pathlib import Path
+from collections import Counter, defaultdict
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from builder.activations.accumulate import best_candidates
+from builder.activations.candidates import best_candidates
 from builder.activations.corpus import Document
-from builder.activations.scan import Scanner, write_shard
-from builder.activations.tokens import DocumentTokenizer, TokenizedDocument
-from builder.config import ScanSettings
+from builder.activations.scan import Scanner, level
 from builder.errors import ScanError
-from builder.records import CONTENT_ROLES, HISTOGRAM_BINS, POLES, ROLES, DirectionSet
-from builder.store import RunStore, write_database
+from builder.records import CONTENT_ROLES, HISTOGRAM_BINS, LEVELS, MODELS, ROLES
 from tests import micro
+from tests.activations.scanning import (
+    POLE_SIGNS,
+    SETTINGS,
+    Tables,
+    best_by_loop,
+    look,
+    marked,
+    scan,
+    tables,
+    tokenizer,
+)
 
-SETTINGS = ScanSettings(top=5, window=6, batch_tokens=600, reservoir=10, sink_factor=3.0)
 #: Float32 results may differ by the order of additions inside the model.
 TOLERANCE = 3e-5
+DIRECTIONS = micro.make_directions().directions
 
 
-def scan_to_database(
-    folder: Path,
-    documents: list[Document],
-    settings: ScanSettings = SETTINGS,
-    shards: int = 1,
-    order: list[int] | None = None,
-    directions: DirectionSet | None = None,
-) -> RunStore:
-    directions = directions or micro.make_directions()
-    scanner = Scanner(micro.make_model(), directions, settings)
-    cuts = np.array_split(np.arange(len(documents)), shards)
-    folders = []
-    for number in order or range(shards):
-        place = folder / f"{number:03d}"
-        place.mkdir(parents=True)
-        write_shard(scanner.scan([documents[i] for i in cuts[number]]), place, settings)
-        folders.append(place)
-    path = folder / "run.duckdb"
-    write_database(
-        path, directions, folders, top=settings.top, reservoir=settings.reservoir, meta={}
-    )
-    return RunStore(path)
+def test_examples_equal_a_loop_over_documents() -> None:
+    documents = marked(micro.documents(60))
+    found = tables(scan(documents))
+    lists: dict[Any, list[Any]] = defaultdict(list)
+    for row in found["examples"]:
+        lists[row["direction"], row["role"], row["pole"]].append(row)
+    wanted = best_by_loop(look(documents), SETTINGS.top)
+    assert lists.keys() == wanted.keys()
+    compared = 0
+    for key, rows in lists.items():
+        assert [row["doc_id"] for row in rows] == [w[1] for w in wanted[key]]
+        for row, (value, _, position, one, repeats) in zip(rows, wanted[key], strict=True):
+            assert row["value"] == pytest.approx(value, abs=TOLERANCE)
+            assert row["position"] == position
+            assert row["repeats"] == repeats
+            assert row["start"] == max(position - SETTINGS.window, 0)
+            window = one.values[key[0]][row["start"] : position + SETTINGS.window + 1]
+            assert np.asarray(row["activations"]) / 32767 == pytest.approx(window, abs=1e-4)
+            assert row["base_activations"] is None
+            compared += 1
+    assert compared > 500
 
 
-def loop(documents: list[Document]) -> Any:
-    """The oracle: extremes and histograms, one document at a time."""
-    model, directions = micro.make_model(), micro.make_directions()
-    tokenizer = DocumentTokenizer(model.tokenizer, 256)
-    extremes: dict[Any, list[Any]] = defaultdict(list)
-    counts: dict[Any, Any] = defaultdict(lambda: np.zeros(HISTOGRAM_BINS, dtype=np.int64))
-    for item in tokenizer.tokenize(documents):
-        assert isinstance(item, TokenizedDocument)
-        streams: list[torch.Tensor] = []
-        hooks = [
-            layer.register_forward_hook(
-                lambda _m, _i, out, streams=streams: streams.append(
-                    out[0] if isinstance(out, tuple) else out
-                )
-            )
-            for layer in model.layers
-        ]
-        with torch.no_grad():
-            model.backbone(input_ids=torch.from_numpy(item.ids.astype(np.int64))[None])
-        for hook in hooks:
-            hook.remove()
-        for direction in directions.directions:
-            stream = streams[direction.hookpoint.layer][0].double().numpy()
-            norms = np.linalg.norm(stream, axis=1)
-            ordinary = sorted(norms[~item.special])
-            median = ordinary[(len(ordinary) - 1) // 2]
-            values = stream @ direction.vector / norms
-            for role_index, role in enumerate(ROLES):
-                usable = [
-                    t
-                    for t in range(len(item.ids))
-                    if item.roles[t] == role_index
-                    and not item.special[t]
-                    and norms[t] <= SETTINGS.sink_factor * median
-                ]
-                for t in usable:
-                    place = int((values[t] + 1) * HISTOGRAM_BINS / 2)
-                    counts[direction.id, role][place] += 1
-                for pole, sign in zip(POLES, (1, -1), strict=True):
-                    if usable:
-                        best = max(usable, key=lambda t: sign * values[t])
-                        extremes[direction.id, role, pole].append(
-                            (-sign * values[best], item.doc_id, best, values)
-                        )
-    return {key: sorted(rows, key=lambda r: r[:2]) for key, rows in extremes.items()}, counts
+def test_histograms_moments_and_ranges_equal_a_loop() -> None:
+    documents = marked(micro.documents(60))
+    found = tables(scan(documents))
+    seen = look(documents)
+    for row in found["stats"]:
+        layer = DIRECTIONS[row["direction"]].hookpoint.layer
+        values = np.concatenate(
+            [
+                one.values[row["direction"]][one.of(row["direction"], layer, row["role"])]
+                for one in seen
+            ]
+        )
+        assert row["model"] == 0
+        assert row["n"] == len(values) == sum(row["counts"])
+        counts = np.histogram(values, bins=HISTOGRAM_BINS, range=(-1, 1))[0]
+        # A value on the edge of two bins may fall on either side.
+        assert np.abs(np.asarray(row["counts"]) - counts).sum() <= 2
+        assert row["total"] == pytest.approx(values.sum(), abs=1e-3)
+        assert row["squares"] == pytest.approx((values**2).sum(), abs=1e-3)
+        assert row["minimum"] == pytest.approx(values.min(), abs=TOLERANCE)
+        assert row["maximum"] == pytest.approx(values.max(), abs=TOLERANCE)
 
 
-def test_examples_and_histograms_equal_a_loop_over_documents(tmp_path: Path) -> None:
-    documents = micro.documents(60)
-    extremes, counts = loop(documents)
-    with scan_to_database(tmp_path, documents) as store:
-        compared = 0
-        for row in store.directions():
-            for role in ROLES:
-                for pole in POLES:
-                    wanted = extremes.get((row.id, role, pole), [])[: SETTINGS.top]
-                    found = store.examples(row.id, pole=pole, role=role)
-                    assert [e.window.doc_id for e in found] == [w[1] for w in wanted]
-                    for example, (value, _, position, values) in zip(found, wanted, strict=True):
-                        assert abs(example.value) == pytest.approx(abs(value), abs=TOLERANCE)
-                        assert example.window.start + example.peak == position
-                        start = max(position - SETTINGS.window, 0)
-                        window = values[start : position + SETTINGS.window + 1]
-                        assert example.activations / 32767 == pytest.approx(window, abs=1e-4)
-                        compared += 1
-            for histogram in store.histograms(row.id):
-                wanted_counts = counts[row.id, histogram.role]
-                assert histogram.counts.sum() == wanted_counts.sum()
-                # A value on the edge of two bins may fall on either side.
-                assert np.abs(histogram.counts - wanted_counts).sum() <= 2
-        assert compared == 600
+def content_extremes(documents: list[Document]) -> dict[tuple[int, int], dict[int, float]]:
+    """By direction and pole: each document's most extreme content token."""
+    best: dict[tuple[int, int], dict[int, float]] = defaultdict(dict)
+    for one in look(documents):
+        for index, direction in enumerate(DIRECTIONS):
+            places = [
+                t
+                for role in range(len(CONTENT_ROLES))
+                for t in one.of(index, direction.hookpoint.layer, role)
+            ]
+            for pole, sign in POLE_SIGNS:
+                value = max(sign * one.values[index][places])
+                best[index, pole][one.item.document.doc_id] = sign * value
+    return best
 
 
-def test_a_document_is_listed_once_under_any_by_its_best_content_role(tmp_path: Path) -> None:
-    documents = micro.documents(60)
-    extremes, _ = loop(documents)
-    with scan_to_database(tmp_path, documents) as store:
-        for row in store.directions():
-            for pole in POLES:
-                best: dict[int, float] = {}
-                for role in CONTENT_ROLES:
-                    for value, doc_id, _, _ in extremes.get((row.id, role, pole), []):
-                        best[doc_id] = min(best.get(doc_id, 9.0), value)
-                wanted = sorted(best, key=lambda doc_id: (best[doc_id], doc_id))[: SETTINGS.top]
-                found = store.examples(row.id, pole=pole, role="any")
-                assert [e.window.doc_id for e in found] == wanted
-                assert [e.place for e in found] == list(range(SETTINGS.top))
+def test_the_tail_holds_the_most_extreme_documents_and_the_levels_their_extremes() -> None:
+    documents = marked(micro.documents(60))
+    by_id = {item.doc_id: item for item in documents}
+    found = tables(scan(documents))
+    wanted = content_extremes(documents)
+    tails: dict[Any, list[Any]] = defaultdict(list)
+    for row in found["tail"]:
+        tails[row["direction"], row["pole"]].append(row)
+        assert row["source"] == by_id[row["doc_id"]].source
+        assert row["cluster"] == by_id[row["doc_id"]].cluster
+    assert tails.keys() == wanted.keys()
+    for (index, pole), values in wanted.items():
+        sign = 1 - 2 * pole
+        ranked = sorted(values, key=lambda doc_id: (-sign * values[doc_id], doc_id))
+        assert [row["doc_id"] for row in tails[index, pole]] == ranked[: SETTINGS.tail]
+    levels = {(row["direction"], row["level"]): row for row in found["levels"]}
+    for index in range(len(DIRECTIONS)):
+        for number in range(LEVELS):
+            inside = [item.doc_id for item in documents if level(item.priority) == number]
+            if inside:
+                row = levels[index, number]
+                for pole, name, pick in ((0, "maximum", max), (1, "minimum", min)):
+                    value = pick(wanted[index, pole][doc_id] for doc_id in inside)
+                    assert row[name] == pytest.approx(value, abs=TOLERANCE)
 
 
-def dump_without_floats(store: RunStore) -> dict[str, list[Any]]:
-    keep = {
-        "examples": "direction, role, pole, place, any_place, doc_id, source, start, peak, "
-        "duplicates, text, token_ends, roles",
-        "reservoir": "*",
-        "counts": "*",
+def test_half_of_the_documents_are_in_level_0_a_quarter_in_level_1_and_so_on() -> None:
+    levels = Counter(level(priority) for priority in range(1, 2**14))
+    for number in range(LEVELS - 1):
+        assert levels[number] == 2 ** (13 - number)
+    assert level(0) == LEVELS - 1
+
+
+def test_samples_are_windows_of_random_documents_at_all_directions() -> None:
+    documents = marked(micro.documents(60))
+    seen = {one.item.document.doc_id: one for one in look(documents)}
+    found = tables(scan(documents))["samples"]
+    assert {row["doc_id"] for row in found} == {d.doc_id for d in documents if d.sampled}
+    assert len(found) > 3
+    for row in found:
+        one = seen[row["doc_id"]]
+        assert row["length"] == min(2 * SETTINGS.window + 1, len(one.item.ids))
+        window = slice(row["start"], row["start"] + row["length"])
+        values = np.stack([one.values[index][window] for index in range(len(DIRECTIONS))])
+        whole = np.asarray(row["activations"]).reshape(len(DIRECTIONS), row["length"])
+        assert whole / 32767 == pytest.approx(values, abs=1e-4)
+
+
+def test_the_base_is_measured_at_the_same_tokens() -> None:
+    documents = marked(micro.documents(40))
+    base = micro.make_model(seed=1)
+    found = tables(scan(documents, base=base))
+    seen = {one.item.document.doc_id: one for one in look(documents)}
+    base_seen = {one.item.document.doc_id: one for one in look(documents, base)}
+    for row in found["examples"]:
+        values = base_seen[row["doc_id"]].values[row["direction"]]
+        window = values[row["start"] : row["start"] + len(row["activations"])]
+        assert np.asarray(row["base_activations"]) / 32767 == pytest.approx(window, abs=1e-4)
+    models = Counter(MODELS[row["model"]] for row in found["stats"])
+    assert models["tuned"] == models["base"] == models["difference"] > 0
+    for row in found["stats"]:
+        index, layer = row["direction"], DIRECTIONS[row["direction"]].hookpoint.layer
+        parts = []
+        for doc_id, one in seen.items():
+            other = base_seen[doc_id]
+            tuned, from_base = one.values[index], other.values[index]
+            of = {
+                "tuned": (one.usable[layer], tuned),
+                "base": (other.usable[layer], from_base),
+                "difference": (one.usable[layer] & other.usable[layer], tuned - from_base),
+            }
+            usable, values = of[MODELS[row["model"]]]
+            parts.append(values[usable & (one.item.roles == row["role"])])
+        values = np.concatenate(parts)
+        assert row["n"] == len(values)
+        assert row["total"] == pytest.approx(values.sum(), abs=1e-3)
+        assert row["maximum"] == pytest.approx(values.max(), abs=TOLERANCE)
+        assert row["minimum"] == pytest.approx(values.min(), abs=TOLERANCE)
+    for row in found["samples"]:
+        assert len(row["base_activations"]) == len(row["activations"])
+
+
+def without_floats(found: Tables) -> Tables:
+    exact = {
+        "examples": (
+            "direction",
+            "role",
+            "pole",
+            "doc_id",
+            "cluster",
+            "prefix",
+            "repeats",
+            "start",
+        ),
+        "tail": ("direction", "pole", "doc_id", "cluster", "source"),
+        "documents": ("doc_id", "piece", "first", "source", "text", "token_ends", "roles"),
+        "stats": ("direction", "role", "model", "n"),
+        "levels": ("direction", "level"),
+        "samples": ("priority", "doc_id", "cluster", "piece", "start", "length"),
+        "counts": ("what", "name", "layer", "n"),
     }
-    return {
-        table: store._connection.execute(f"SELECT {names} FROM {table} ORDER BY ALL").fetchall()
-        for table, names in keep.items()
-    }
+    return {name: [{k: row[k] for k in exact[name]} for row in found[name]] for name in found}
 
 
 @pytest.mark.parametrize(
-    ("batch_tokens", "shards", "order"),
-    [(64, 1, None), (5000, 1, None), (600, 7, None), (600, 7, [6, 2, 0, 5, 1, 4, 3])],
+    ("batch_tokens", "padding"), [(64, "right"), (5000, "right"), (600, "left"), (5000, "left")]
 )
-def test_the_database_does_not_depend_on_batch_size_or_shard_order(
-    tmp_path: Path, batch_tokens: int, shards: int, order: list[int] | None
-) -> None:
-    documents = micro.documents(60)
+def test_the_result_does_not_depend_on_batches_or_padding(batch_tokens: int, padding: str) -> None:
+    documents = marked(micro.documents(60))
     settings = SETTINGS.model_copy(update={"batch_tokens": batch_tokens})
-    with (
-        scan_to_database(tmp_path / "one", documents) as one,
-        scan_to_database(tmp_path / "two", documents, settings, shards, order) as two,
-    ):
-        assert dump_without_floats(one) == dump_without_floats(two)
-        assert [r.n for r in one.ranges()] == [r.n for r in two.ranges()]
-        for a, b in zip(one.ranges(), two.ranges(), strict=True):
-            assert (a.minimum, a.maximum, a.mean, a.std) == pytest.approx(
-                (b.minimum, b.maximum, b.mean, b.std), abs=TOLERANCE
-            )
+    one, two = tables(scan(documents)), tables(scan(documents, settings, padding=padding))
+    assert without_floats(one) == without_floats(two)
+    for name, column in (("examples", "value"), ("tail", "value"), ("levels", "maximum")):
+        values = [[row[column] for row in found[name]] for found in (one, two)]
+        assert values[0] == pytest.approx(values[1], abs=TOLERANCE)
+    for a, b in zip(one["stats"], two["stats"], strict=True):
+        assert np.abs(np.asarray(a["counts"]) - np.asarray(b["counts"])).sum() <= 2
+        assert (a["total"], a["squares"]) == pytest.approx((b["total"], b["squares"]), abs=1e-3)
 
 
-def test_shards_of_the_same_documents_merge_to_equal_databases_in_any_order(
-    tmp_path: Path,
-) -> None:
-    documents = micro.documents(40)
-    with (
-        scan_to_database(tmp_path / "one", documents, shards=5) as one,
-        scan_to_database(tmp_path / "two", documents, shards=5, order=[4, 1, 3, 0, 2]) as two,
-    ):
-        assert one.dump() == two.dump()
+def test_documents_that_begin_alike_stand_once_and_are_counted() -> None:
+    documents = marked(
+        [Document(n, "a", text=f"silver bridge {'stone ' * n}harbour") for n in range(8)]
+    )
+    rows = tables(scan(documents))["examples"]
+    alike = [row for row in rows if row["repeats"]]
+    assert alike
+    for row in alike:
+        wanted = best_by_loop(look(documents), SETTINGS.top)
+        kept = wanted[row["direction"], row["role"], row["pole"]]
+        assert (row["doc_id"], row["repeats"]) in [(w[1], w[4]) for w in kept]
 
 
-def test_equal_texts_are_listed_once_and_counted(tmp_path: Path) -> None:
-    documents = micro.documents(30)
-    copies = [
-        Document(
-            100 + i, documents[i % 10].source, documents[i % 10].messages, documents[i % 10].text
-        )
-        for i in range(20)
+def test_pieces_of_long_documents_equal_a_loop_and_stand_once_a_document() -> None:
+    documents = marked(micro.documents(30))
+    long: dict[str, Any] = {"max_tokens": 48, "long_documents": "split", "overlap": 12}
+    found = tables(scan(documents, **long))
+    seen = look(documents, **long)
+    assert len(seen) > 60
+    wanted = best_by_loop(seen, SETTINGS.top)
+    lists: dict[Any, list[Any]] = defaultdict(list)
+    for row in found["examples"]:
+        lists[row["direction"], row["role"], row["pole"]].append(row)
+    assert lists.keys() == wanted.keys()
+    further = 0
+    for key, rows in lists.items():
+        assert [row["doc_id"] for row in rows] == [w[1] for w in wanted[key]]
+        for row, (_, _, at, one, _) in zip(rows, wanted[key], strict=True):
+            assert row["piece"] == one.item.piece
+            assert row["position"] == one.item.first + at
+            assert row["start"] == one.item.first + max(at - SETTINGS.window, 0)
+            further += row["piece"] > 0
+    assert further > 20
+    counts = {(row["what"], row["name"]): row["n"] for row in found["counts"]}
+    tokens = sum(len(one.item.ids) - one.item.context for one in seen)
+    assert sum(n for (what, _), n in counts.items() if what == "tokens") == tokens
+    assert sum(n for (what, _), n in counts.items() if what == "documents") == 30
+    samples = {row["doc_id"]: row for row in found["samples"]}
+    assert len(samples) == sum(item.sampled for item in documents)
+    by_piece = {(one.item.document.doc_id, one.item.piece): one.item for one in seen}
+    for row in samples.values():
+        item = by_piece[row["doc_id"], row["piece"]]
+        assert item.first + item.context <= row["start"]
+        assert row["start"] + row["length"] <= item.first + len(item.ids)
+
+
+def test_near_duplicates_are_represented_by_the_most_extreme() -> None:
+    documents = marked(micro.documents(30))
+    alike = [
+        Document(d.doc_id, d.source, d.messages, d.text, cluster=d.doc_id % 7, priority=d.priority)
+        for d in documents
     ]
-    with (
-        scan_to_database(tmp_path / "one", documents) as one,
-        scan_to_database(tmp_path / "two", documents + copies, shards=4) as two,
-    ):
-        for row in one.directions():
-            for plain, repeated in zip(one.examples(row.id), two.examples(row.id), strict=True):
-                if plain.role == "template":
-                    # Documents begin with the same tokens, so many tie but for the last bit, and
-                    # which of them stand in a list (and are counted) depends on the batches.
-                    continue
-                assert plain.window.doc_id == repeated.window.doc_id
-                assert repeated.duplicates == (2 if plain.window.doc_id < 10 else 0)
+    rows = tables(scan(alike))["examples"]
+    wanted = best_by_loop(look(alike), SETTINGS.top)
+    for key, kept in wanted.items():
+        found = [r for r in rows if (r["direction"], r["role"], r["pole"]) == key]
+        assert [r["doc_id"] for r in found] == [w[1] for w in kept]
+        assert len({r["cluster"] for r in found}) == len(found)
 
 
-def test_windows_show_the_text_of_their_tokens(tmp_path: Path) -> None:
-    documents = micro.documents(30)
-    model = micro.make_model()
-    by_id = {
-        item.doc_id: item
-        for item in DocumentTokenizer(model.tokenizer, 256).tokenize(documents)
-        if isinstance(item, TokenizedDocument)
-    }
-    with scan_to_database(tmp_path, documents) as store:
-        windows = [e.window for row in store.directions()[:3] for e in store.examples(row.id)]
-        for window in [*windows, *store.reservoir()]:
-            item = by_id[window.doc_id]
-            stop = window.start + len(window.token_ends)
-            first = int(item.ends[window.start - 1]) if window.start else 0
-            assert window.text == item.text[first : int(item.ends[stop - 1])]
-            assert int(window.token_ends[-1]) == len(window.text)
-
-
-def test_the_beginning_of_sequence_and_sinks_are_left_out_and_counted(tmp_path: Path) -> None:
-    documents = micro.documents(40)
+def test_the_beginning_of_sequence_and_sinks_are_left_out_and_counted() -> None:
+    documents = marked(micro.documents(40))
     settings = SETTINGS.model_copy(update={"sink_factor": 1.2})
-    with scan_to_database(tmp_path, documents, settings) as store:
-        counts = {(c.what, c.name, c.layer): c.n for c in store.counts()}
-        tokens = sum(n for (what, _, _), n in counts.items() if what == "tokens")
-        bos = counts["excluded", "beginning of sequence", None]
-        assert bos == 40
-        assert sum(n for (what, _, _), n in counts.items() if what == "roles") == tokens
-        for layer in range(micro.N_LAYERS):
-            sinks = counts.get(("excluded", "attention sink", layer), 0)
-            row = next(r for r in store.directions() if r.hookpoint.layer == layer)
-            seen = sum(r.n for r in store.ranges() if r.direction == row.id)
-            assert seen == tokens - bos - sinks
-        assert any(what == "excluded" and name == "attention sink" for what, name, _ in counts)
-
-
-def test_long_documents_are_cut_and_noted(tmp_path: Path) -> None:
-    two_megabytes = Document(0, "long", text="river stone " * 170_000)
-    short = Document(1, "short", text="a copper engine")
-    with scan_to_database(tmp_path, [two_megabytes, short]) as store:
-        counts = {(c.what, c.name): c.n for c in store.counts()}
-        assert counts["noted", "documents cut at scan.max_tokens"] == 1
-        assert counts["tokens", "long"] == 256
+    found = tables(scan(documents, settings), settings)
+    counts = {(row["what"], row["name"], row["layer"]): row["n"] for row in found["counts"]}
+    tokens = sum(n for (what, _, _), n in counts.items() if what == "tokens")
+    bos = counts["excluded", "beginning of sequence", None]
+    assert bos == 40
+    assert sum(n for (what, _, _), n in counts.items() if what == "roles") == tokens
+    assert sum(n for (what, _, _), n in counts.items() if what == "levels") == 40
+    for layer in range(micro.N_LAYERS):
+        sinks = counts.get(("excluded", "attention sink", layer), 0)
+        index = next(i for i, d in enumerate(DIRECTIONS) if d.hookpoint.layer == layer)
+        seen = sum(row["n"] for row in found["stats"] if row["direction"] == index)
+        assert seen == tokens - bos - sinks
+    assert any(what == "excluded" and name == "attention sink" for what, name, _ in counts)
 
 
 def test_merging_candidates_is_associative() -> None:
     rng = np.random.default_rng(0)
-    scanner = Scanner(micro.make_model(), micro.make_directions(), SETTINGS)
-    documents = micro.documents(45)
-    parts = [scanner.scan(documents[i : i + 15]).candidates for i in (0, 15, 30)]
+    documents = marked(micro.documents(45))
+    parts = [scan(documents[i : i + 15]).candidates for i in (0, 15, 30)]
     whole = best_candidates(parts, 5)
     for _ in range(3):
         one, two, three = (parts[i] for i in rng.permutation(3))
         stepwise = best_candidates([best_candidates([one, two], 5), three], 5)
-        for name in ("group", "value", "doc_id", "position", "duplicates", "windows"):
+        for name in ("group", "value", "doc_id", "position", "repeats", "windows"):
             assert np.array_equal(getattr(whole, name), getattr(stepwise, name))
+
+
+def test_layers_above_the_last_direction_are_not_run_and_are_there_again_after() -> None:
+    model = micro.make_model()
+    ran: list[int] = []
+    for number, layer in enumerate(model.layers):
+        layer.register_forward_hook(lambda _m, _i, _o, number=number: ran.append(number))
+    directions = micro.make_directions()
+    below = type(directions)(
+        directions.base,
+        directions.tuned,
+        directions.method,
+        directions.d_model,
+        directions.n_layers,
+        tuple(d for d in directions.directions if d.hookpoint.layer < 2),
+    )
+    documents = marked(micro.documents(5))
+    Scanner(model, below, SETTINGS).scan(tokenizer(model).tokenize(documents))
+    assert set(ran) == {0, 1}
+    assert len(model.backbone.layers) == micro.N_LAYERS  # type: ignore[arg-type]
 
 
 def test_directions_beyond_the_model_are_refused() -> None:
@@ -276,14 +338,32 @@ def test_a_model_that_gives_nan_is_an_error_not_an_empty_atlas() -> None:
     with torch.no_grad():
         next(iter(model.backbone.parameters())).fill_(float("nan"))
     with pytest.raises(ScanError, match="NaN"):
-        Scanner(model, micro.make_directions(), SETTINGS).scan(micro.documents(5))
-
-
-def test_hooks_are_gone_after_a_failure() -> None:
-    model = micro.make_model()
-    scanner = Scanner(model, micro.make_directions(), SETTINGS)
-    with torch.no_grad():
-        next(iter(model.backbone.parameters())).fill_(float("nan"))
-    with pytest.raises(ScanError):
-        scanner.scan(micro.documents(5))
+        scan(marked(micro.documents(5)), model=model)
     assert all(not layer._forward_hooks for layer in model.layers)
+
+
+def test_roles_without_tokens_have_no_rows() -> None:
+    found = tables(scan(marked([Document(0, "a", text="a copper engine")])))
+    roles = {ROLES[row["role"]] for row in found["stats"]}
+    assert roles == {"text"}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_cosines_of_a_half_precision_model_are_float32(dtype: torch.dtype) -> None:
+    model = micro.make_model()
+    model.backbone.to(dtype)
+    documents = marked(micro.documents(20))
+    streams: list[torch.Tensor] = []
+    model.layers[2].register_forward_hook(lambda _m, _i, out: streams.append(out.double()))
+    settings = SETTINGS.model_copy(update={"batch_tokens": 1})
+    found = tables(scan(documents, settings, model=model))
+    highest: defaultdict[int, float] = defaultdict(lambda: -2.0)
+    for stream in streams:
+        values = torch.nn.functional.normalize(stream[0], dim=-1).numpy()
+        for index, direction in enumerate(DIRECTIONS):
+            if direction.hookpoint.layer == 2:
+                # The first token is BOS here or there; it is far from extreme.
+                highest[index] = max(highest[index], float((values @ direction.vector)[1:].max()))
+    for index, value in highest.items():
+        kept = [row["maximum"] for row in found["stats"] if row["direction"] == index]
+        assert max(kept) == pytest.approx(value, abs=1e-6)

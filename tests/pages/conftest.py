@@ -31,7 +31,7 @@ def run_folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         ),
         make_run(
             folder / "two", name="pico-lora", title="Pico LoRA", seed=2, adapter=True,
-            ranks=3, documents=40,
+            ranks=3, documents=40, with_base=True,
         ),
     ]  # fmt: skip
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,26 +18,24 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from builder.activations.shard_files import (
-    COUNTS_SCHEMA,
-    DOCUMENTS_SCHEMA,
-    EXAMPLES_SCHEMA,
-    RESERVOIR_SCHEMA,
-    STATS_SCHEMA,
-)
+from builder.activations.shard_files import SHARD_FILES
+from builder.config import ScanSettings
 from builder.records import (
     ACTIVATION_SCALE,
+    CONTENT_ROLES,
     HISTOGRAM_BINS,
+    LEVELS,
+    MODELS,
     ROLES,
     DirectionSet,
 )
-from builder.store import RunStore, write_database
+from builder.store import RunStore, Shard, write_database
 from builder.weights.direction_file import save_directions
 from tests.pages.directed import CONTROLS, WIDTH, fixture_directions, middle
 from tests.pages.labelled import EXPLAINER, fixture_labels
 from tests.pages.texts import MARKUP_ATTACKS, THEMES, hostile_texts
 
-LAYERS, RANKS, TOP, WINDOW = 4, 5, 20, 48
+LAYERS, RANKS, TOP, WINDOW, TAIL = 4, 5, 20, 48, 12
 
 _TOKEN = re.compile(
     r"<\|[a-z_]+\|>|\n+| ?[^\W\d_]{1,5}|[^\W\d_]{1,5}| ?\d{1,3}| ?[^\w\s]|\s+|.", re.DOTALL
@@ -69,8 +68,12 @@ def make_run(
     layers: int = LAYERS,
     ranks: int = RANKS,
     documents: int = 150,
+    with_base: bool = False,
 ) -> Path:
-    """A run folder with a database, as a scan and a labeler would leave it; returns ``folder``."""
+    """A run folder with a database, as a scan and a labeler would leave it; returns ``folder``.
+
+    ``with_base``: as if the base had been scanned as well.
+    """
     rng = np.random.default_rng(seed)
     directions = fixture_directions(rng, name, layers, ranks, hostile=hostile, adapter=adapter)
     corpus = _corpus(rng, documents, hostile=hostile)
@@ -78,13 +81,17 @@ def make_run(
     shard.mkdir(parents=True)
     save_directions(folder / "directions.safetensors", directions)
     poles = _poles(rng, directions)
-    _write_shard(rng, shard, corpus, directions, poles)
+    _write_shard(rng, shard, corpus, directions, poles, with_base=with_base)
+    copies = Counter(_hash(document.text) for document in corpus)
     write_database(
         folder / "run.duckdb",
         directions,
-        [shard],
-        top=TOP,
-        reservoir=40,
+        [Shard(shard)],
+        settings=ScanSettings(top=TOP, tail=TAIL, reservoir=40, held_out=10, quantiles=3),
+        clusters=(
+            np.asarray(list(copies), dtype=np.uint64),
+            np.asarray(list(copies.values()), dtype=np.int64) - 1,
+        ),
         meta=_meta(name, title, corpus, directions, adapter=adapter, hostile=hostile),
         counts=[("noted", "cut at max_tokens", 4)],
     )
@@ -180,94 +187,164 @@ def _write_shard(
     corpus: list[Document],
     directions: DirectionSet,
     poles: list[tuple[int, int] | None],
+    *,
+    with_base: bool,
 ) -> None:
-    examples: list[dict[str, Any]] = []
-    stats: list[dict[str, Any]] = []
+    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in SHARD_FILES}
+    samples: list[list[npt.NDArray[np.int16]]] = [[] for _ in corpus]
+    # Bases are drawn apart, so that a run with its base is otherwise that without.
+    apart = np.random.default_rng(1)
     for index in range(len(directions.directions)):
         centre = float(rng.normal(0, 0.04))
-        held: dict[int, list[npt.NDArray[np.float64]]] = {}
-        best: dict[tuple[int, int], list[tuple[float, int, int]]] = {}
-        for doc_id, document in enumerate(corpus):
-            values = _activations(rng, document, poles[index], centre)
-            quantized = np.rint(values * ACTIVATION_SCALE).astype(np.int16)
-            for role in sorted(set(document.roles.tolist())):
-                own = np.flatnonzero(document.roles == role)
-                held.setdefault(role, []).append(values[own])
-                for pole, pick in ((0, np.argmax), (1, np.argmin)):
-                    at = int(own[pick(values[own])])
-                    sign = -1 if pole == 0 else 1
-                    best.setdefault((role, pole), []).append((sign * values[at], doc_id, at))
-            for key in [key for key in best if best[key][-1][1] == doc_id]:
-                order, _, at = best[key][-1]
-                examples.append(_example(index, key, order, doc_id, at, document, quantized))
-        keep = {
-            (role, pole, doc_id)
-            for (role, pole), found in best.items()
-            for _, doc_id, _ in sorted(found)[: 2 * TOP]
-        }
-        examples = [
-            row
-            for row in examples
-            if row["direction"] != index or (row["role"], row["pole"], row["doc_id"]) in keep
-        ]
-        stats += [_stats(index, role, np.concatenate(parts)) for role, parts in held.items()]
-    _write(shard / "examples.parquet", examples, EXAMPLES_SCHEMA)
-    _write(shard / "documents.parquet", _documents(corpus), DOCUMENTS_SCHEMA)
-    _write(shard / "stats.parquet", stats, STATS_SCHEMA)
-    _write(shard / "reservoir.parquet", _reservoir(corpus), RESERVOIR_SCHEMA)
-    _write(shard / "counts.parquet", _counts(corpus, directions.n_layers), COUNTS_SCHEMA)
-
-
-def _write(path: Path, rows: list[dict[str, Any]], schema: Any) -> None:
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+        values = [_activations(rng, document, poles[index], centre) for document in corpus]
+        base = [_activations(apart, document, None, centre) for document in corpus]
+        for at, own in enumerate(values):
+            samples[at].append(_quantized(own))
+        tables["examples.parquet"] += _examples(index, corpus, values, base if with_base else None)
+        tables["tail.parquet"] += _tail(index, corpus, values)
+        tables["levels.parquet"] += _levels(index, corpus, values)
+        measured = [values, base, [own - other for own, other in zip(values, base, strict=True)]]
+        for model in range(len(MODELS) if with_base else 1):
+            tables["stats.parquet"] += _stats(index, model, corpus, measured[model])
+    tables["documents.parquet"] = _documents(corpus)
+    tables["samples.parquet"] = _samples(corpus, samples)
+    tables["counts.parquet"] = _counts(corpus, directions.n_layers)
+    for name, rows in tables.items():
+        pq.write_table(pa.Table.from_pylist(rows, schema=SHARD_FILES[name]), shard / name)
 
 
 def _hash(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
-def _example(
-    direction: int,
-    key: tuple[int, int],
-    order: float,
-    doc_id: int,
-    at: int,
-    document: Document,
-    values: npt.NDArray[np.int16],
-) -> dict[str, Any]:
-    low, high = max(0, at - WINDOW), min(len(document.tokens), at + WINDOW + 1)
-    return {
-        "direction": direction,
-        "role": key[0],
-        "pole": key[1],
-        "value": -order if key[1] == 0 else order,
-        "doc_id": doc_id,
-        "text_hash": _hash(document.text),
-        "position": at,
-        "duplicates": 0,
-        "start": low,
-        "activations": values[low:high].tolist(),
-    }
+def _quantized(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int16]:
+    return np.rint(values * ACTIVATION_SCALE).astype(np.int16)
 
 
-def _stats(direction: int, role: int, values: npt.NDArray[np.float64]) -> dict[str, Any]:
-    counts, _ = np.histogram(values, bins=HISTOGRAM_BINS, range=(-1, 1))
-    return {
-        "direction": direction,
-        "role": role,
-        "n": len(values),
-        "total": float(values.sum()),
-        "squares": float((values**2).sum()),
-        "minimum": float(values.min()),
-        "maximum": float(values.max()),
-        "counts": counts.tolist(),
-    }
+def _is_first(corpus: list[Document]) -> list[bool]:
+    """Whether a document is the first of its text."""
+    seen: dict[str, int] = {}
+    return [seen.setdefault(document.text, index) == index for index, document in enumerate(corpus)]
+
+
+def _content(document: Document) -> npt.NDArray[np.int64]:
+    return np.flatnonzero(document.roles < len(CONTENT_ROLES))
+
+
+Values = list[npt.NDArray[np.float64]]
+
+
+def _examples(
+    direction: int, corpus: list[Document], values: Values, base: Values | None
+) -> list[dict[str, Any]]:
+    """Per role and pole the best documents, one of each text."""
+    found = []
+    for role in sorted({role for document in corpus for role in document.roles.tolist()}):
+        for pole, (pick, sign) in enumerate(((np.argmax, -1), (np.argmin, 1))):
+            best: dict[str, tuple[float, int, int]] = {}
+            for doc_id, document in enumerate(corpus):
+                own = np.flatnonzero(document.roles == role)
+                if len(own):
+                    at = int(own[pick(values[doc_id][own])])
+                    row = (sign * float(values[doc_id][at]), doc_id, at)
+                    best[document.text] = min(row, best.get(document.text, row))
+            for order, doc_id, at in sorted(best.values())[:TOP]:
+                low = max(0, at - WINDOW)
+                window = slice(low, min(len(values[doc_id]), at + WINDOW + 1))
+                found.append(
+                    {
+                        "direction": direction,
+                        "role": role,
+                        "pole": pole,
+                        "value": sign * order,
+                        "doc_id": doc_id,
+                        "cluster": _hash(corpus[doc_id].text),
+                        "prefix": _hash(corpus[doc_id].text),
+                        "repeats": doc_id % 3,
+                        "piece": 0,
+                        "position": at,
+                        "start": low,
+                        "activations": _quantized(values[doc_id][window]).tolist(),
+                        "base_activations": _quantized(base[doc_id][window]).tolist()
+                        if base
+                        else None,
+                    }
+                )
+    return found
+
+
+def _tail(direction: int, corpus: list[Document], values: Values) -> list[dict[str, Any]]:
+    firsts = [index for index, first in enumerate(_is_first(corpus)) if first]
+    found = []
+    for pole, (pick, sign) in enumerate(((np.max, -1), (np.min, 1))):
+        rows = sorted((sign * float(pick(values[at][_content(corpus[at])])), at) for at in firsts)
+        found += [
+            {
+                "direction": direction,
+                "pole": pole,
+                "value": sign * order,
+                "doc_id": at,
+                "cluster": _hash(corpus[at].text),
+                "source": corpus[at].source,
+            }
+            for order, at in rows[:TAIL]
+        ]
+    return found
+
+
+def _level(document: int) -> int:
+    """Half of the documents are in level 0, a quarter in level 1."""
+    return min(((document + 1) & -(document + 1)).bit_length() - 1, LEVELS - 1)
+
+
+def _levels(direction: int, corpus: list[Document], values: Values) -> list[dict[str, Any]]:
+    held: dict[int, list[npt.NDArray[np.float64]]] = {}
+    for index, document in enumerate(corpus):
+        held.setdefault(_level(index), []).append(values[index][_content(document)])
+    return [
+        {
+            "direction": direction,
+            "level": level,
+            "minimum": min(float(own.min()) for own in parts),
+            "maximum": max(float(own.max()) for own in parts),
+        }
+        for level, parts in held.items()
+    ]
+
+
+def _stats(
+    direction: int, model: int, corpus: list[Document], values: Values
+) -> list[dict[str, Any]]:
+    held: dict[int, list[npt.NDArray[np.float64]]] = {}
+    for document, own in zip(corpus, values, strict=True):
+        for role in sorted(set(document.roles.tolist())):
+            held.setdefault(role, []).append(own[document.roles == role])
+    rows = []
+    for role, parts in held.items():
+        every = np.concatenate(parts)
+        counts, _ = np.histogram(every, bins=HISTOGRAM_BINS, range=(-1, 1))
+        rows.append(
+            {
+                "direction": direction,
+                "role": role,
+                "model": model,
+                "n": len(every),
+                "total": float(every.sum()),
+                "squares": float((every**2).sum()),
+                "minimum": float(every.min()),
+                "maximum": float(every.max()),
+                "counts": counts.tolist(),
+            }
+        )
+    return rows
 
 
 def _documents(corpus: list[Document]) -> list[dict[str, Any]]:
     return [
         {
             "doc_id": index,
+            "piece": 0,
+            "first": 0,
             "source": document.source,
             "text": document.text,
             "token_ends": document.ends.tolist(),
@@ -277,14 +354,18 @@ def _documents(corpus: list[Document]) -> list[dict[str, Any]]:
     ]
 
 
-def _reservoir(corpus: list[Document]) -> list[dict[str, Any]]:
+def _samples(
+    corpus: list[Document], values: list[list[npt.NDArray[np.int16]]]
+) -> list[dict[str, Any]]:
     return [
         {
             "priority": _hash(f"{index}"),
-            "text_hash": _hash(document.text),
             "doc_id": index,
+            "cluster": _hash(document.text),
+            "piece": 0,
             "start": 0,
             "length": len(document.tokens),
+            "activations": np.concatenate(values[index]).tolist(),
         }
         for index, document in enumerate(corpus[:60])
     ]
@@ -292,11 +373,15 @@ def _reservoir(corpus: list[Document]) -> list[dict[str, Any]]:
 
 def _counts(corpus: list[Document], layers: int) -> list[dict[str, Any]]:
     totals: dict[tuple[str, str], int] = {("dropped", "empty"): 3, ("dropped", "malformed"): 2}
-    for document in corpus:
-        for what, n in (("documents", 1), ("tokens", len(document.tokens))):
-            totals[what, document.source] = totals.get((what, document.source), 0) + n
-        for role in document.roles.tolist():
-            totals["roles", ROLES[role]] = totals.get(("roles", ROLES[role]), 0) + 1
+    for index, (document, first) in enumerate(zip(corpus, _is_first(corpus), strict=True)):
+        for what, name, n in (
+            ("documents", document.source, 1),
+            ("tokens", document.source, len(document.tokens)),
+            ("distinct", document.source, int(first)),
+            ("levels", str(_level(index)), 1),
+            *(("roles", ROLES[role], 1) for role in document.roles.tolist()),
+        ):
+            totals[what, name] = totals.get((what, name), 0) + n
     rows = [{"what": w, "name": name, "layer": None, "n": n} for (w, name), n in totals.items()]
     rows.append({"what": "excluded", "name": "bos", "layer": None, "n": len(corpus)})
     rows += [

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from builder.activations.model import load_model
 from builder.activations.scan import Scanner
+from builder.activations.tokens import DocumentTokenizer
 from builder.config import ModelSettings, ScanSettings
 from builder.errors import CheckpointError, LayoutError
 from builder.weights.checkpoint import Checkpoint
@@ -396,9 +397,10 @@ def test_mixture_is_scanned(tmp_path: Path) -> None:
     directions = pico.directions(tmp_path / "base", tuned)
     settings = ScanSettings(device="cpu", top=3, reservoir=5)
     model = load_model(ModelSettings(tuned=str(tuned)), settings)
-    result = Scanner(model, directions, settings).scan(micro.documents(12))
+    items = DocumentTokenizer(model.tokenizer, 64).tokenize(micro.documents(12))
+    result = Scanner(model, directions, settings).scan(items)
     assert len(directions.directions) == 16
-    assert len(result.documents) > 0
+    assert len(result.candidates) > 0
 
 
 def _places(folder: Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from builder.config import ScanSettings
 from builder.errors import StoreError
 from builder.records import READERS, WRITERS
 from builder.store import RunStore, schema, write_database
@@ -27,7 +28,7 @@ def same(left: Any, right: Any) -> bool:
 def test_directions_and_spectra_are_read_as_they_were_merged(tmp_path: Path) -> None:
     directions = fixture_directions(np.random.default_rng(0), "run", 2, 3)
     path = tmp_path / "run.duckdb"
-    write_database(path, directions, [], top=1, reservoir=1, meta={})
+    write_database(path, directions, [], settings=ScanSettings(), meta={})
     with RunStore(path) as store:
         rows, spectra = store.directions(), store.spectra()
     assert len(rows) == len(directions.directions)
@@ -53,6 +54,6 @@ def test_a_database_of_another_schema_is_refused_with_what_to_do(
     path = tmp_path / "run.duckdb"
     with monkeypatch.context() as patched:
         patched.setattr("builder.store.merge.SCHEMA_VERSION", schema.SCHEMA_VERSION - 1)
-        write_database(path, directions, [], top=1, reservoir=1, meta={})
-    with pytest.raises(StoreError, match=r"schema 1, this .* reads 2; delete it and run .*scan"):
+        write_database(path, directions, [], settings=ScanSettings(), meta={})
+    with pytest.raises(StoreError, match=r"schema 2, this .* reads 3; delete it and run .*scan"):
         RunStore(path)

@@ -1,0 +1,239 @@
+"""How do runs of one model over different corpora become one? Without the model or the sources.
+
+The new run holds the parts of the first run's corpus, then those of the second that the first has
+not, and their finished shards, as links to the same files. Shards depend on their slice alone, so
+none is scanned again. Joining is associative, and joining a run with itself changes nothing (see
+also :mod:`builder.joined_corpus`).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from builder.config import CorpusSettings, Settings, Source, parse_settings
+from builder.errors import ConfigError, StoreError
+from builder.execute import Unit, check_units, disk_errors, is_held, read_json, run_lock, write_json
+from builder.joined_corpus import JoinedCorpus, link, link_folder
+from builder.merge_stage import merge_shards
+from builder.records import DirectionSet
+from builder.run_folder import (
+    Run,
+    changed_settings,
+    claimed,
+    digest_of,
+    existing_run,
+    is_run_folder,
+)
+
+if TYPE_CHECKING:
+    #: A part of a corpus with the run and the units that it is taken from.
+    Origin = tuple[dict[str, Any], "_Finished", tuple[Unit, ...]]
+
+#: What the first run's folder holds beside corpus, shards and settings.
+_TAKEN = (
+    "directions.safetensors",
+    "spectra.parquet",
+    "stages/directions.json",
+    "stages/models.json",
+)
+#: Settings that decide what a shard holds, or how its documents were frozen.
+_SAME = ("corpus.", "scan.")
+#: Differences that a refusal names.
+_FEW = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Finished:
+    """A run whose scan is done: its directions, the parts of its corpus, and a unit per slice."""
+
+    run: Run
+    directions: DirectionSet
+    parts: tuple[dict[str, Any], ...]
+    units: tuple[Unit, ...]
+
+    def own_units(self, part: int) -> tuple[Unit, ...]:
+        """The units of one part."""
+        before = sum(len(item["slices"]) for item in self.parts[:part])
+        return self.units[before : before + len(self.parts[part]["slices"])]
+
+
+def join_runs(folders: Sequence[Path], out: Path) -> Path:
+    """The database of the run ``out``, which joins these runs of one model; it must not exist.
+
+    Raises ConfigError when the runs do not fit together or one is not finished, StoreError when
+    something of them cannot be read or ``out`` not be written.
+    """
+    if len(folders) < 2:
+        raise ConfigError("merge: give at least two run folders")
+    if out.exists():
+        raise ConfigError(f"{out}: is there already; give a new folder with -o")
+    beside = out.with_name(out.name + ".part")
+    with ExitStack() as held:
+        for folder in dict.fromkeys(folder.resolve() for folder in folders):
+            if not is_run_folder(folder):
+                raise ConfigError(f"{folder}: is no run folder (it has no run.toml)")
+            held.enter_context(run_lock(folder))
+        runs = [_finished(existing_run(folder)) for folder in folders]
+        for other in runs[1:]:
+            _refuse_if_different(runs[0], other)
+        settings = _joined_settings(runs, out)
+        try:
+            with disk_errors(out.parent):
+                if is_held(beside):
+                    raise StoreError(f"{beside}: another weightatlas process is working here")
+                shutil.rmtree(beside, ignore_errors=True)
+                beside.mkdir(parents=True)
+                _write(runs, Run(beside, settings))
+                beside.rename(out)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+    return Run(out, settings).database_path
+
+
+def _finished(run: Run) -> _Finished:
+    from builder.weights.directions import load_directions
+
+    frozen = read_json(run.corpus_path / "corpus.json")
+    if not run.directions_path.is_file() or not isinstance(frozen, dict):
+        raise ConfigError(
+            f"{run.folder}: nothing is scanned yet; run `weightatlas scan {run.folder}` first"
+        )
+    if not isinstance(frozen.get("parts"), list):
+        raise StoreError(f"{run.corpus_path}: is damaged; delete the run folder to start anew")
+    parts = tuple(frozen["parts"])
+    slices = [item for part in parts for item in part["slices"]]
+    units = []
+    for number, item in enumerate(slices):
+        found = sorted((run.folder / "shards").glob(f"{number:06d}-*[0-9a-f]"))
+        if len(found) != 1:
+            raise ConfigError(
+                f"{run.folder}: shard {number} of {len(slices)} is not there just once, so its "
+                f"scan is not finished; run `weightatlas scan {run.folder}` first"
+            )
+        units.append(Unit(number, found[0].name.partition("-")[2], item["documents"]))
+    return _Finished(run, load_directions(run.directions_path), parts, tuple(units))
+
+
+def _refuse_if_different(one: _Finished, two: _Finished) -> None:
+    """Raises ConfigError with the first differences if the runs are not of one model and scan."""
+    faults = [
+        *_different_directions(one.directions, two.directions),
+        *_different_files(one.run, two.run),
+        *_different_settings(one.run.settings, two.run.settings),
+    ]
+    if faults:
+        more = [f"and {len(faults) - _FEW} more differences"] if len(faults) > _FEW else []
+        raise ConfigError(
+            "\n  ".join(
+                [
+                    f"{one.run.folder} and {two.run.folder} cannot be joined:",
+                    *faults[:_FEW],
+                    *more,
+                    "only scans of one model, with the same directions and settings, can be",
+                ]
+            )
+        )
+
+
+def _different_directions(one: DirectionSet, two: DirectionSet) -> Iterator[str]:
+    if len(one.directions) != len(two.directions):
+        yield f"{len(one.directions)} directions there, {len(two.directions)} here"
+        return
+    for left, right in zip(one.directions, two.directions, strict=True):
+        if (left.id, left.content_hash) != (right.id, right.content_hash):
+            yield (
+                f"direction {left.id} ({left.content_hash}) there, "
+                f"{right.id} ({right.content_hash}) here"
+            )
+        elif left.vector.tobytes() != right.vector.tobytes():
+            yield f"direction {left.id}: its vectors differ"
+    for name in ("base", "tuned"):
+        ours, others = (getattr(item, name) for item in (one, two))
+        revisions = [None if item is None else item.revision for item in (ours, others)]
+        if revisions[0] != revisions[1]:
+            yield f"revision of the {name} model: {revisions[0]} there, {revisions[1]} here"
+
+
+def _different_files(one: Run, two: Run) -> Iterator[str]:
+    """What the local models' files differ in, by the digests that each run kept of them."""
+    ours, others = _model_files(one), _model_files(two)
+    for name in sorted(ours.keys() | others.keys()):
+        if ours.get(name) != others.get(name):
+            yield f"model file {name}: not the same bytes in both"
+
+
+def _model_files(run: Run) -> dict[str, Counter[str]]:
+    found: dict[str, Counter[str]] = {}
+    for path, facts in (read_json(run.folder / "stages" / "models.json") or {}).items():
+        name = Path(path).name
+        if not name.endswith(".md"):  # a card is read for the name of the base alone
+            found.setdefault(name, Counter())[str(facts[-1])] += 1
+    return found
+
+
+def _different_settings(one: Settings, two: Settings) -> Iterator[str]:
+    """What decides about shards; where the model and the documents lie does not."""
+    for key, left, right in changed_settings(one, two):
+        if key.startswith(_SAME) and not key.startswith("corpus.sources"):
+            yield f"{key}: {left!r} there, {right!r} here"
+
+
+def _joined_settings(runs: Sequence[_Finished], out: Path) -> Settings:
+    sources = [source for part, *_ in _parts_of(runs) for source in part["sources"]]
+    first = runs[0].run.settings
+    corpus = CorpusSettings.model_validate(
+        first.corpus.model_dump() | {"sources": [Source.model_validate(item) for item in sources]}
+    )
+    joined = first.model_copy(update={"name": out.name, "runs": str(out.parent), "corpus": corpus})
+    return parse_settings(joined.model_dump(mode="json", exclude_none=True), where=str(out))
+
+
+def _parts_of(runs: Sequence[_Finished]) -> list[Origin]:
+    """Each part once, in the order of the runs."""
+    found: dict[str, Origin] = {}
+    for item in runs:
+        for index, part in enumerate(item.parts):
+            slices = [(one["digest"], one["notes_digest"]) for one in part["slices"]]
+            key = digest_of(part["stamp"], slices)
+            found.setdefault(key, (part, item, item.own_units(index)))
+    return list(found.values())
+
+
+def _write(runs: Sequence[_Finished], run: Run) -> None:
+    """Fills the folder of the joined run."""
+    first = runs[0].run.folder
+    with claimed(run):
+        for name in _TAKEN:
+            if (first / name).is_file():
+                (run.folder / name).parent.mkdir(exist_ok=True)
+                link(first / name, run.folder / name)
+        run.corpus_path.mkdir()
+        (run.folder / "shards").mkdir()
+        corpus = JoinedCorpus(run.corpus_path)
+        units: list[Unit] = []
+        origins: list[Path] = []
+        for part, owner, own in _parts_of(runs):
+            for unit in own:
+                new = Unit(len(units), unit.fingerprint, unit.size, len(corpus.parts))
+                units.append(new)
+                origins.append(owner.run.folder / "shards" / unit.name)
+                link_folder(origins[-1], run.folder / "shards" / new.name)
+            corpus.add(part, owner.run.corpus_path)
+        frozen = {"parts": corpus.parts}
+        write_json(run.corpus_path / "corpus.json", frozen)
+        checked = check_units(units, run.folder / "shards")
+        if checked.missing:
+            where = origins[checked.missing[0].number]
+            raise StoreError(
+                f"{where}: is damaged; run `weightatlas scan {where.parent.parent}` to scan it "
+                "again, then merge"
+            )
+        digest = digest_of([unit.name for unit in units])
+        merge_shards(run, runs[0].directions, units, digest, frozen)

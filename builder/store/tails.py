@@ -1,0 +1,85 @@
+"""Where do the most extreme documents come from, and is that more than chance?
+
+Of each direction and pole the ``scan.tail`` most extreme documents, one of each cluster, are held
+against the corpus' distinct documents: a source is enriched if it holds more of the tail than as
+many documents drawn at random would (one-sided hypergeometric test). As there is a test for every
+direction, pole and source, q-values bound the share of false finds among those called enriched
+(Benjamini & Hochberg 1995); sources that no tail holds count as tests, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from builder.records import POLES
+from builder.store.schema import insert_table
+from builder.store.winners import Contest
+
+
+def tail_contest(tail: int) -> Contest:
+    """The contest for the tails of every direction and pole, into the table ``tail``."""
+    source = "source::VARCHAR AS source"
+    return Contest("tail.parquet", "tail", "direction, pole", source, "doc_id", tail)
+
+
+def insert_sources(
+    connection: duckdb.DuckDBPyConnection, n_directions: int, distinct: Mapping[str, int]
+) -> None:
+    """Fills ``sources`` from the table ``tail``; ``distinct`` are distinct documents by source."""
+    found = connection.sql(
+        "SELECT direction, pole, source, count(*) AS n, "
+        "sum(count(*)) OVER (PARTITION BY direction, pole)::BIGINT AS tail "
+        "FROM tail GROUP BY direction, pole, source ORDER BY direction, pole, source"
+    ).to_arrow_table()
+    if not found.num_rows:
+        return
+    n, tail = (found[name].to_numpy().astype(np.int64) for name in ("n", "tail"))
+    names = found["source"].to_pylist()
+    # A source holds at least what one of its tails does, whatever was counted.
+    held = dict(distinct)
+    for name, own in zip(names, n.tolist(), strict=True):
+        held[name] = max(held.get(name, 0), own)
+    documents = np.asarray([held[name] for name in names], dtype=np.int64)
+    everything = max(sum(held.values()), int(tail.max()))
+    p_values = _p_values(n, tail, documents, everything)
+    tests = max(len(n), n_directions * len(POLES) * len(held))
+    table = {
+        **{name: found[name] for name in ("direction", "pole", "source")},
+        "n": n,
+        "tail": tail,
+        "documents": documents,
+        "all_documents": np.full(len(n), everything),
+        "p_value": p_values,
+        "q_value": _q_values(p_values, tests),
+    }
+    insert_table(connection, "sources", pa.table(table))
+
+
+Numbers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+def _p_values(n: Numbers, tail: Numbers, documents: Numbers, everything: int) -> Floats:
+    """Chance of ``n`` or more of a source's ``documents`` among ``tail`` of ``everything``."""
+    from scipy.stats import hypergeom  # takes a second to import
+
+    # Many tests are the same.
+    cases, where = np.unique(np.stack([n, tail, documents]), axis=1, return_inverse=True)
+    values = hypergeom.sf(cases[0] - 1, everything, cases[2], cases[1])
+    chances: Floats = np.clip(values, 0.0, 1.0)[where.ravel()]
+    return chances
+
+
+def _q_values(p_values: Floats, tests: int) -> Floats:
+    """q-values of these tests of ``tests``; the others found nothing."""
+    from scipy.stats import false_discovery_control
+
+    padded = np.ones(tests)
+    padded[: len(p_values)] = p_values
+    values: Floats = false_discovery_control(padded)[: len(p_values)]
+    return values
