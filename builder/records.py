@@ -44,6 +44,13 @@ MODELS: tuple[str, ...] = ("tuned", "base", "difference")
 #: of a random 2^-l of the corpus.
 LEVELS = 12
 
+#: Further places that a list has while it is merged, in parts of its own: a reading may leave it
+#: when another part shows its documents at better ones.
+SPARE_PLACES = 0.5
+
+#: Extremes of documents that are closer than this to the next are taken for one value.
+ROUNDING = 2e-6
+
 #: Histograms count activations in this many equal bins over [-1, 1].
 HISTOGRAM_BINS = 400
 #: Per-token activations of an example are stored as ``round(activation * ACTIVATION_SCALE)``.
@@ -193,7 +200,8 @@ class Example:
     ``base_activations`` the base's, None where it was not scanned; ``peak`` is the index of the
     extreme token in it; ``roles`` one role index per token; ``duplicates`` counts further documents
     of the corpus that are near-duplicates of it, ``repeats`` those that peak at the same after the
-    same tokens; ``place`` is the rank from 0.
+    same tokens (one of each cluster of near-duplicates, and no more than a list is long); ``place``
+    is the rank from 0.
     """
 
     direction: str

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from builder.activations.candidates import pool_size
 from builder.activations.corpus import Document, read_checked, slice_documents
 from builder.activations.shard_files import SHARD_FILES
 from builder.config import CorpusSettings, ModelSettings, ScanSettings, Settings, Source
@@ -28,6 +29,7 @@ from builder.merge_stage import merge_shards
 from builder.records import ACTIVATION_SCALE, HISTOGRAM_BINS, LEVELS
 from builder.run_folder import Run, checked_run, claimed, digest_of
 from builder.weights.direction_file import save_directions
+from tests.readings import readings
 from tests.store.synthetic import directions_of
 
 DIRECTIONS = 4
@@ -111,13 +113,7 @@ def _tables(documents: list[Document], settings: ScanSettings) -> dict[str, list
         for pole, sign in enumerate((-1, 1)):
             rows = [_peak(document, held, direction, pole) for document in documents]
             rows.sort(key=lambda row: (sign * row["value"], row["doc_id"]))
-            alike: dict[int, dict[str, Any]] = {}
-            for row in rows:
-                alike.setdefault(row["prefix"], {**row, "repeats": -1})["repeats"] += 1
-            unique: dict[int, dict[str, Any]] = {}
-            for row in alike.values():
-                unique.setdefault(row["cluster"], row)
-            best = list(unique.values())[: settings.top]
+            best = [row for found in readings(rows)[: pool_size(settings.top)] for row in found]
             found["examples.parquet"] += best
             firsts = {d.doc_id: d.source for d in documents if d.is_first}
             tail = [{**row, "source": firsts[row["doc_id"]]} for row in rows
@@ -168,7 +164,7 @@ def _peak(document: Document, held: dict[int, Any], direction: int, pole: int) -
     return {
         "direction": direction, "role": _TEXT, "pole": pole, "doc_id": document.doc_id,
         "value": values[position] / ACTIVATION_SCALE, "cluster": document.cluster, "piece": 0,
-        "prefix": document.priority, "repeats": 0,
+        "prefix": document.priority,
         "position": position, "start": start, "activations": values[start : position + 3].tolist(),
     }  # fmt: skip
 

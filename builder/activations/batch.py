@@ -54,11 +54,6 @@ class Batch:
     segments: npt.NDArray[np.int64]
     starts: npt.NDArray[np.int64]
 
-    @property
-    def n_tokens(self) -> int:
-        """Tokens of the pieces, padding left out."""
-        return sum(len(piece.ids) for piece in self.pieces)
-
 
 def cut_batches(
     pieces: Sequence[TokenizedDocument], batch_tokens: int

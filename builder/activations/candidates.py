@@ -1,24 +1,30 @@
 """Which documents are a direction's most extreme ones so far? The running lists, on the host.
 
-A list belongs to a direction, a role and a pole and holds the ``top`` documents. Two kinds of
-documents stand for one: those that are the same up to the peak, where the model has read the same
-and the activation is the same (the lowest document id stands for them, ``repeats`` counts the
-others), and near-duplicates by the corpus's own clusters (the most extreme stands for them). Both
-are relations that nothing about batches, shards or order changes, so the lists of any parts merge
-to the lists of the whole.
+A list belongs to a direction, a role and a pole. Its places are *readings*: what the model has read
+up to a peak, where the activation is the same but for rounding, whatever document it stands in. A
+document is one of a cluster of near-duplicates, and each cluster counts where it is most extreme:
+
+1. a reading is worth the most that any of its rows is;
+2. of each cluster one row stays, at the best of its readings, that of the lowest document id;
+3. readings are ranked, and the first row of each (again by document id) stands for it.
+
+To merge lists, all three steps are taken again over the rows of both; so a part keeps, of the
+first ``top`` readings and half as many to spare, up to ``top`` rows each: a reading leaves the
+list only when all its clusters are more extreme elsewhere, and one that is needed then is there.
+Batches, shards and their order change nothing (but where a list loses more than all it has to
+spare).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
-from builder.records import ROLES
-
-_R = len(ROLES)
+from builder.records import SPARE_PLACES
 
 
 @dataclass(slots=True, eq=False)
@@ -37,7 +43,6 @@ class Candidates:
     cluster: npt.NDArray[np.uint64]
     prefix: npt.NDArray[np.uint64]
     position: npt.NDArray[np.int32]
-    repeats: npt.NDArray[np.int32]
     windows: npt.NDArray[np.int16]
 
     def __len__(self) -> int:
@@ -68,37 +73,44 @@ def no_candidates(models: int, width: int) -> Candidates:
         cluster=np.zeros(0, dtype=np.uint64),
         prefix=np.zeros(0, dtype=np.uint64),
         position=np.zeros(0, dtype=np.int32),
-        repeats=np.zeros(0, dtype=np.int32),
         windows=np.zeros((0, models, width), dtype=np.int16),
     )
 
 
-def best_candidates(parts: Sequence[Candidates], top: int) -> Candidates:
-    """The ``top`` candidates of each group, those that stand for one collapsed, best first.
+def pool_size(top: int) -> int:
+    """How many readings a list holds while it is merged."""
+    return top + math.ceil(top * SPARE_PLACES)
 
-    Ties are broken by document id, then position.
-    """
+
+def best_candidates(parts: Sequence[Candidates], top: int) -> Candidates:
+    """What a list of ``top`` is made of: rows by group, reading and document id, best first."""
     merged = joined(parts)
     if not len(merged):
         return merged
-    # Alike up to the peak: the lowest document id.
-    order = np.lexsort((merged.piece, merged.doc_id, merged.prefix, merged.group))
-    new = _starts(merged.group[order], merged.prefix[order])
-    repeats = np.add.reduceat(merged.repeats[order] + 1, np.nonzero(new)[0]) - 1
-    leaders = order[new]
-    # Near-duplicates: the most extreme.
-    group, value = merged.group[leaders], merged.value[leaders]
-    signed = np.where(group % 2 == 0, -value, value)
-    doc_id, position = merged.doc_id[leaders], merged.position[leaders]
-    order = np.lexsort((position, doc_id, signed, merged.cluster[leaders], group))
-    chosen = order[_starts(group[order], merged.cluster[leaders][order])]
-    # Best first, and no more than ``top`` of a group.
-    order = chosen[np.lexsort((position[chosen], doc_id[chosen], signed[chosen], group[chosen]))]
-    starts = np.nonzero(_starts(group[order]))[0]
-    place = np.arange(len(order)) - np.repeat(starts, np.diff([*starts, len(order)]))
-    kept = order[place < top]
-    found = merged.at(leaders[kept])
-    found.repeats = repeats[kept].astype(np.int32)
+    group, prefix, doc_id = merged.group, merged.prefix, merged.doc_id
+    signed = np.where(group % 2 == 0, -merged.value, merged.value)
+    order = np.lexsort((prefix, group))
+    new = _starts(group[order], prefix[order])
+    starts = np.nonzero(new)[0]
+    worth = np.empty_like(signed)
+    worth[order] = np.minimum.reduceat(signed[order], starts)[np.cumsum(new) - 1]
+    order = np.lexsort((merged.piece, doc_id, prefix, worth, merged.cluster, group))
+    kept = order[_starts(group[order], merged.cluster[order])]
+    order = kept[np.lexsort((doc_id[kept], prefix[kept], worth[kept], group[kept]))]
+    first_of_group = _starts(group[order])
+    first_of_reading = _starts(group[order], prefix[order])
+    reading = first_of_reading.cumsum(dtype=np.int64)
+    reading -= _at_start(reading, first_of_group)
+    row = np.arange(len(order))
+    row -= _at_start(row, first_of_reading)
+    return merged.at(order[(reading < pool_size(top)) & (row < top)])
+
+
+def _at_start(
+    values: npt.NDArray[np.int64], starts: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    """The value at the start of the run that each place belongs to."""
+    found: npt.NDArray[np.int64] = values[np.nonzero(starts)[0]][np.cumsum(starts) - 1]
     return found
 
 
@@ -132,10 +144,13 @@ class Shortlist:
         return True
 
     def bar(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """Groups whose lists are full, and the value of the last in each."""
-        group, first, size = np.unique(self._kept.group, return_index=True, return_counts=True)
-        full = size >= self._top
-        return group[full], self._kept.value[first[full] + self._top - 1]
+        """Groups whose lists are full, and the value of the last row in each."""
+        kept = self._kept
+        new = _starts(kept.group, kept.prefix)
+        group, readings = np.unique(kept.group[new], return_counts=True)
+        last = np.searchsorted(kept.group, group, side="right") - 1
+        full = readings >= pool_size(self._top)
+        return group[full], kept.value[last[full]]
 
     def finish(self) -> Candidates:
         """The lists."""

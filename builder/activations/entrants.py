@@ -59,7 +59,7 @@ class Entrants:
         self._buffers = buffers
         self._window = window
         if capacity is None and best.device.type == "cuda":
-            capacity = _CAPACITY
+            capacity = min(_CAPACITY, _AT_ONCE // batch.ids.shape[1])
         self._capacity = capacity
         self._event: torch.cuda.Event | None = None
         if capacity is None:
@@ -145,7 +145,6 @@ class Entrants:
             cluster=np.asarray([item.cluster for item in documents], dtype=np.uint64)[row],
             prefix=batch.prefixes[row, first + position],
             position=position.astype(np.int32),
-            repeats=np.zeros(len(row), dtype=np.int32),
             windows=found.windows.cpu().numpy(),
         )
 

@@ -109,6 +109,9 @@ def _scanned(side: Side, name: str, settings: ScanSettings) -> ScannedModel:
             backbone = _merged(whole, side.adapter)
         tokenizer = _tokenizer(side)
     for tensor, parameter in backbone.named_parameters():
+        if parameter.is_meta:
+            # What no device had room for is fetched from the files at every batch.
+            continue
         bad = int((~torch.isfinite(parameter)).sum())
         if bad:
             raise CheckpointError(
@@ -118,7 +121,13 @@ def _scanned(side: Side, name: str, settings: ScanSettings) -> ScannedModel:
             )
     backbone.eval().requires_grad_(requires_grad=False)
     if not spread:
-        backbone.to(device)
+        try:
+            backbone.to(device)
+        except torch.OutOfMemoryError as error:
+            raise ConfigError(
+                f"{name}: the model does not fit on {device}; with several GPUs scan.device = "
+                f"{SPREAD!r} spreads it over all of them"
+            ) from error
     return ScannedModel(
         backbone=backbone,
         layers=tuple(decoder_layers(backbone)),
@@ -252,13 +261,14 @@ def _device(name: str) -> torch.device:
     """The device of that name; of a model that is spread, the one that its input goes to."""
     if name in ("auto", SPREAD):
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return torch.device("cuda", torch.cuda.current_device())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
         if device.type == "meta":
             raise RuntimeError("it holds shapes and no numbers")
-        torch.empty(0, device=device)
+        # With its number, as tensors on it say it: "cuda" alone is not equal to "cuda:0".
+        device = torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(f"scan.device: {name!r} cannot be used here: {error}") from error
     return device

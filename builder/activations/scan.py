@@ -118,14 +118,16 @@ class Scanner:
                 self._watch(stack, self._base, accumulator.observe_base)
             flat = [piece for pieces in documents for piece in pieces]
             for pieces in cut_batches(flat, settings.batch_tokens):
-                batch = make_batch(pieces, self._model.device, self._pad_id, self._padding)
                 rows = np.asarray([number[item.document.doc_id] for item in pieces])
-                accumulator.begin(batch, rows)
-                if self._base is not None:
-                    self._forward(self._base, batch)
-                self._forward(self._model, batch)
-                accumulator.end(_windows(pieces, rows, sampled))
-                on_batch(sum(item.piece == 0 for item in pieces), batch.n_tokens)
+                try:
+                    self._scan_batch(accumulator, pieces, rows, _windows(pieces, rows, sampled))
+                except torch.OutOfMemoryError as error:
+                    raise ScanError(
+                        f"out of device memory at {settings.batch_tokens} tokens a batch; lower "
+                        "scan.batch_tokens (finished shards are kept)"
+                    ) from error
+                tokens = sum(len(item.ids) for item in pieces)
+                on_batch(sum(item.piece == 0 for item in pieces), tokens)
             stats, candidates, extremes = accumulator.finish()
         if not np.isfinite(stats.total).all():
             raise ScanError(
@@ -139,6 +141,20 @@ class Scanner:
             for n, activations in sorted(accumulator.windows().items())
         )
         return ShardResult(documents, stats, candidates, extremes, samples, counts)
+
+    def _scan_batch(
+        self,
+        accumulator: Accumulator,
+        pieces: Sequence[TokenizedDocument],
+        numbers: npt.NDArray[np.int64],
+        windows: Sequence[WindowOf],
+    ) -> None:
+        batch = make_batch(pieces, self._model.device, self._pad_id, self._padding)
+        accumulator.begin(batch, numbers)
+        if self._base is not None:
+            self._forward(self._base, batch)
+        self._forward(self._model, batch)
+        accumulator.end(windows)
 
     def _watch(
         self,
@@ -156,11 +172,8 @@ class Scanner:
             further["position_ids"] = batch.positions
         try:
             model.backbone(input_ids=batch.ids, use_cache=False, **further)
-        except torch.OutOfMemoryError as error:
-            raise ScanError(
-                f"out of device memory at {batch.ids.numel()} padded tokens; lower "
-                "scan.batch_tokens (finished shards are kept)"
-            ) from error
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, IndexError) as error:
             raise ScanError(f"the model failed on a batch: {error}") from error
 

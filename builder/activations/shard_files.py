@@ -15,12 +15,11 @@ import pyarrow.parquet as pq
 from builder.errors import StoreError
 from builder.records import HISTOGRAM_BINS
 
-#: Columns of a shard's ``examples.parquet``; ``direction`` is the index in the direction set,
-#: ``role`` and ``pole`` are indices into ROLES and POLES. ``cluster`` names the near-duplicates
-#: that a document is one of; there is one row per direction, role, pole and cluster. ``prefix``
-#: is a hash of all that the model has read up to the peak: where it is equal, so is the activation;
-#: ``repeats`` counts the documents of higher id that peak at the same. ``position`` is the peak's
-#: token in the document and ``start`` the first token of the window whose
+#: Columns of a shard's ``examples.parquet``, the candidates of every list (see ``candidates``);
+#: ``direction`` is the index in the direction set, ``role`` and ``pole`` are indices into ROLES and
+#: POLES. ``cluster`` names the near-duplicates that a document is one of. ``prefix`` is a hash of
+#: all that the model has read up to the peak: where it is equal, so is the activation. ``position``
+#: is the peak's token in the document and ``start`` the first token of the window whose
 #: ``activations`` follow, both counted from the document's start; the window lies in ``piece``.
 #: ``base_activations`` is null where the base was not scanned.
 EXAMPLES_SCHEMA = pa.schema(
@@ -32,7 +31,6 @@ EXAMPLES_SCHEMA = pa.schema(
         ("doc_id", pa.int64()),
         ("cluster", pa.uint64()),
         ("prefix", pa.uint64()),
-        ("repeats", pa.int32()),
         ("piece", pa.int32()),
         ("position", pa.int32()),
         ("start", pa.int32()),

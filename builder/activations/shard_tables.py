@@ -21,7 +21,10 @@ from builder.activations.shard_files import (
     TAIL_SCHEMA,
 )
 from builder.config import ScanSettings
-from builder.records import HISTOGRAM_BINS, LEVELS, ROLES
+from builder.records import HISTOGRAM_BINS, LEVELS, ROLES, ROUNDING
+
+#: What is this much below a tail's last value may still be tied with it.
+_TIED = 1e-4
 
 
 def shard_files(result: ShardResult, settings: ScanSettings) -> dict[str, bytes]:
@@ -73,7 +76,6 @@ def _examples(result: ShardResult, window: int) -> pa.Table:
             found.doc_id,
             found.cluster,
             found.prefix,
-            found.repeats,
             found.piece,
             pa.array(first + found.position, pa.int32()),
             pa.array(first + start, pa.int32()),
@@ -172,15 +174,20 @@ def _tail(result: ShardResult, size: int) -> pa.Table:
 def _most(
     values: npt.NDArray[np.float32], doc_id: npt.NDArray[np.int64], size: int
 ) -> list[npt.NDArray[np.int64]]:
-    """Rows of the ``size`` largest finite values of each column, largest first, ties by id."""
+    """Rows of the ``size`` largest finite values of each column, largest first.
+
+    Documents that begin alike have values that are the same but for rounding: values closer than
+    ROUNDING to the next are taken for one, and the lowest document ids among them come first.
+    """
     found = []
     for column in values.T:
         rows = np.nonzero(np.isfinite(column))[0]
         if len(rows) > size:
-            # All that reach the value of the last place, so that ties are settled below.
             last = np.partition(column[rows], len(rows) - size)[len(rows) - size]
-            rows = rows[column[rows] >= last]
-        found.append(rows[np.lexsort((doc_id[rows], -column[rows]))][:size])
+            rows = rows[column[rows] >= last - _TIED]
+        rows = rows[np.argsort(-column[rows], kind="stable")]
+        level = np.cumsum(np.diff(column[rows], prepend=column[rows][:1]) < -ROUNDING)
+        found.append(rows[np.lexsort((doc_id[rows], level))][:size])
     return found
 
 

@@ -89,8 +89,8 @@ class Sums:
     def put(self, stats: Stats, model: int, where: npt.NDArray[np.int64]) -> None:
         """Writes the sums to the places ``where`` of ``model``."""
         stats.n[model, where] = self._n.cpu().numpy()[None, :]
-        stats.total[model, where] = self._total.T.double().cpu().numpy()
-        stats.squares[model, where] = self._squares.T.double().cpu().numpy()
+        stats.total[model, where] = self._total.T.cpu().double().numpy()
+        stats.squares[model, where] = self._squares.T.cpu().double().numpy()
         stats.minimum[model, where] = self._minimum[:_R].T.cpu().numpy()
         stats.maximum[model, where] = self._maximum[:_R].T.cpu().numpy()
         counts = self._counts.view(_R + 1, self._width, _SLOTS)[:_R].cpu().numpy()

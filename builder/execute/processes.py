@@ -16,11 +16,12 @@ import os
 import pickle
 import queue
 import signal
+import sys
 import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -181,7 +182,7 @@ class Pool:
                 continue
             try:
                 kind, value = slot.pipe.recv()
-            except (EOFError, OSError):
+            except (EOFError, OSError, pickle.UnpicklingError):
                 self._replace(slot)
                 continue
             if kind == "error":
@@ -211,10 +212,27 @@ def _started(start: _Start) -> tuple[Any, Connection]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, start), daemon=True)
-    process.start()
+    with _main_hidden() if b"__main__" not in start.job else contextlib.nullcontext():
+        process.start()
     # Theirs must be held by them alone, so that it ends when they do.
     theirs.close()
     return process, ours
+
+
+@contextlib.contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Keeps a process that is started meanwhile from running the caller's script again.
+
+    It would do so to know the script's own classes, of which a job of ours has none; and a script
+    without ``if __name__ == "__main__"`` would then begin another scan in there.
+    """
+    main = vars(sys.modules["__main__"])
+    held: dict[str, Any] = {name: main.pop(name) for name in {"__file__", "__spec__"} & main.keys()}
+    main["__spec__"] = None
+    try:
+        yield
+    finally:
+        main.update(held)
 
 
 def _send(slot: _Slot) -> None:
@@ -235,7 +253,8 @@ def _how_it_ended(code: int | None) -> str:
     if code is None:
         return "it closed its pipe"
     if code < 0:
-        return f"it was killed by {signal.Signals(-code).name}"
+        known = {item.value: item.name for item in signal.Signals}
+        return f"it was killed by {known.get(-code, f'signal {-code}')}"
     return f"it ended with exit code {code}"
 
 

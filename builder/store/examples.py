@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from builder.activations.candidates import pool_size
 from builder.errors import StoreError
 from builder.records import CONTENT_ROLES
 from builder.store.shards import Shard
@@ -18,11 +19,67 @@ from builder.store.winners import EXTREME, Contest
 
 
 def example_contest(top: int) -> Contest:
-    """The contest for every direction, role and pole, into the table ``best``."""
+    """The contest for every direction, role and pole, into the table ``best``.
+
+    By the rule of :mod:`builder.activations.candidates`, step by step.
+    """
     groups = "direction, role, pole"
-    carried = "piece, position, start, prefix, repeats::BIGINT AS repeats"
-    ties = "doc_id, position"
-    return Contest("examples.parquet", "best", groups, carried, ties, top, "prefix", "repeats")
+    keep = f"""
+        worths AS (
+            SELECT *, min(extreme) OVER (PARTITION BY {groups}, prefix) AS worth FROM rivals
+        ), one_each AS (
+            SELECT * FROM worths QUALIFY row_number() OVER (
+                PARTITION BY {groups}, cluster ORDER BY worth, prefix, doc_id, piece) = 1
+        ), ranked AS (
+            SELECT *, dense_rank() OVER (PARTITION BY {groups} ORDER BY worth, prefix) AS rank,
+                   row_number() OVER (PARTITION BY {groups}, prefix ORDER BY doc_id) AS nth
+            FROM one_each
+        )
+        SELECT * EXCLUDE (extreme, worth, nth) FROM ranked
+        WHERE rank <= {pool_size(top)} AND nth <= {top}
+    """
+    carried = "piece, position, start, prefix"
+    return Contest("examples.parquet", "best", groups, carried, keep, pool_size(top))
+
+
+def choose_examples(connection: duckdb.DuckDBPyConnection, top: int) -> None:
+    """The table ``chosen`` from ``best``: rows that stand for a reading in a list.
+
+    ``place`` is the rank in the list of the role, ``any_place`` that in the list over all content
+    roles, which takes each cluster once, by its best role; either may be NULL. ``repeats`` counts
+    the further rows of the reading.
+    """
+    connection.execute(
+        f"""
+        CREATE TEMP TABLE chosen AS
+        WITH held AS (
+            SELECT *, count(*) OVER (PARTITION BY direction, role, pole, prefix) - 1 AS repeats,
+                   row_number() OVER (
+                       PARTITION BY direction, role, pole, prefix ORDER BY doc_id) AS nth,
+                   min({EXTREME}) OVER (PARTITION BY direction, pole, prefix) AS worth
+            FROM best
+        ), one_role AS (
+            SELECT * FROM held WHERE role < $content QUALIFY row_number() OVER (
+                PARTITION BY direction, pole, cluster
+                ORDER BY worth, role, prefix, doc_id) = 1
+        ), over_roles AS (
+            SELECT shard, row,
+                   dense_rank() OVER (
+                       PARTITION BY direction, pole ORDER BY worth, role, prefix) - 1 AS any_place,
+                   row_number() OVER (
+                       PARTITION BY direction, pole, role, prefix ORDER BY doc_id) AS any_nth
+            FROM one_role
+        ), over_one AS (
+            SELECT shard, row, any_place FROM over_roles WHERE any_nth = 1 AND any_place < $top
+        )
+        SELECT held.* EXCLUDE (rank, nth, worth), any_place,
+               CASE WHEN rank <= $top AND nth = 1 THEN rank - 1 END AS place
+        FROM held LEFT JOIN over_one USING (shard, row)
+        WHERE any_place IS NOT NULL OR (rank <= $top AND nth = 1)
+        """,
+        {"content": len(CONTENT_ROLES), "top": top},
+    )
+    connection.execute("DROP TABLE best")
 
 
 def create_windows(connection: duckdb.DuckDBPyConnection) -> None:
@@ -42,7 +99,7 @@ def fetch_windows(connection: duckdb.DuckDBPyConnection, shards: list[Shard], in
         """
         INSERT INTO windows
         WITH own AS (
-            SELECT row, doc_id - $offset AS doc_id, piece, start FROM best WHERE shard = $index
+            SELECT row, doc_id - $offset AS doc_id, piece, start FROM chosen WHERE shard = $index
         ), cut AS (
             SELECT own.*, activations, base_activations
             FROM own JOIN read_parquet($examples, file_row_number = true) AS incoming
@@ -62,7 +119,7 @@ def fetch_windows(connection: duckdb.DuckDBPyConnection, shards: list[Shard], in
             "documents": str(shards[index].folder / "documents.parquet"),
         },
     )
-    check_found(connection, "best", "windows", shards, index)
+    check_found(connection, "chosen", "windows", shards, index)
 
 
 def check_found(
@@ -82,37 +139,17 @@ def check_found(
         )
 
 
-def insert_examples(connection: duckdb.DuckDBPyConnection, top: int) -> None:
-    """Fills ``examples`` from ``best``, ``windows`` and ``copies`` (further documents by cluster).
-
-    ``any_place`` is the rank in the list that takes each cluster once, by its best content role.
-    """
+def insert_examples(connection: duckdb.DuckDBPyConnection) -> None:
+    """Fills ``examples`` from ``chosen``, ``windows`` and ``copies`` (documents by cluster)."""
     connection.execute(
-        f"""
+        """
         INSERT INTO examples
-        WITH ranked AS (
-            SELECT *, row_number() OVER (
-                PARTITION BY direction, role, pole
-                ORDER BY {EXTREME}, doc_id, position) - 1 AS place
-            FROM best
-        ), one_role AS (
-            SELECT * FROM best WHERE role < $content
-            QUALIFY row_number() OVER (
-                PARTITION BY direction, pole, cluster
-                ORDER BY {EXTREME}, role, doc_id, position) = 1
-        ), any_role AS (
-            SELECT shard, row, row_number() OVER (
-                PARTITION BY direction, pole ORDER BY {EXTREME}, doc_id, position) - 1 AS any_place
-            FROM one_role QUALIFY any_place < $top
-        )
         SELECT direction, role, pole, place, any_place, value, doc_id, source, start,
                position - start AS peak, coalesce(copies.n, 0), repeats, text, token_lengths, roles,
                activations, base_activations
-        FROM ranked JOIN windows USING (shard, row) LEFT JOIN any_role USING (shard, row)
-        LEFT JOIN copies USING (cluster)
-        ORDER BY direction, pole, role, place
-        """,
-        {"content": len(CONTENT_ROLES), "top": top},
+        FROM chosen JOIN windows USING (shard, row) LEFT JOIN copies USING (cluster)
+        ORDER BY direction, pole, role, place, any_place
+        """
     )
 
 

@@ -25,6 +25,7 @@ from builder.errors import DiskFullError, StoreError, is_disk_full
 from builder.records import DirectionSet
 from builder.store.described import insert_directions, insert_meta
 from builder.store.examples import (
+    choose_examples,
     create_windows,
     example_contest,
     fetch_windows,
@@ -119,19 +120,21 @@ def _merge(
             bar.update()
         stats.insert(connection)
         tail_contest(settings.tail).run(connection, shards, bar.update)
-        insert_sources(connection, n_directions, _of(counted, "distinct"))
+        by_source = (_of(counted, "distinct"), _of(counted, "tokens"))
+        insert_sources(connection, n_directions, *by_source)
         connection.execute("DROP TABLE tail")
         levels = {int(name): n for name, n in _of(counted, "levels").items()}
         insert_saturation(connection, shards, stats.content_spread(), levels)
         del stats
         example_contest(settings.top).run(connection, shards, bar.update)
+        choose_examples(connection, settings.top)
         choose_samples(connection, shards, settings.reservoir, settings.held_out)
         create_windows(connection)
         for index in range(len(shards)):
             fetch_windows(connection, shards, index)
             fetch_sample_windows(connection, shards, index)
             bar.update()
-    insert_examples(connection, settings.top)
+    insert_examples(connection)
     insert_reservoir(connection)
     insert_peaks_and_quantiles(connection, shards, n_directions, settings.quantiles)
 

@@ -47,8 +47,8 @@ class SourceShare:
 
     ``n`` of the ``tail`` most extreme distinct documents are of the source, which holds
     ``documents`` of the corpus' ``all_documents`` distinct ones. ``p_value``: the chance of ``n``
-    or more, were the tail drawn at random; ``q_value``: the least share of false finds at which it
-    counts as one, over all tests of the run.
+    or more, were documents drawn at random, or tokens (the larger of the two); ``q_value``: the
+    least share of false finds at which it counts as one, over all tests of the run.
     """
 
     direction: str

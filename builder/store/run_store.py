@@ -93,6 +93,8 @@ class RunStore(LabelTables):
             where.append("pole = ?")
             values.append(POLES.index(pole))
         place = "place"
+        if role != ANY_ROLE:
+            where.append("place IS NOT NULL")
         if role == ANY_ROLE:
             where.append("any_place IS NOT NULL")
             place = "any_place"
@@ -163,7 +165,8 @@ class RunStore(LabelTables):
         """
         rows = self._connection.execute(
             "SELECT id, pole, role, list(source ORDER BY place) FROM examples "
-            "JOIN directions USING (direction) GROUP BY id, direction, pole, role "
+            "JOIN directions USING (direction) WHERE place IS NOT NULL "
+            "GROUP BY id, direction, pole, role "
             "UNION ALL SELECT id, pole, 255, list(source ORDER BY any_place) FROM examples "
             "JOIN directions USING (direction) WHERE any_place IS NOT NULL "
             "GROUP BY id, direction, pole ORDER BY 1, 2, 3"

@@ -29,7 +29,7 @@ CREATE TABLE spectra (
     shuffled_floor DOUBLE, rounding_floor DOUBLE);
 CREATE TABLE examples (
     direction INTEGER NOT NULL, role UTINYINT NOT NULL, pole UTINYINT NOT NULL,
-    place INTEGER NOT NULL, any_place INTEGER, value FLOAT NOT NULL, doc_id BIGINT NOT NULL,
+    place INTEGER, any_place INTEGER, value FLOAT NOT NULL, doc_id BIGINT NOT NULL,
     source VARCHAR NOT NULL, start INTEGER NOT NULL, peak INTEGER NOT NULL,
     duplicates BIGINT NOT NULL, repeats BIGINT NOT NULL, text VARCHAR NOT NULL,
     token_lengths UINTEGER[] NOT NULL, roles UTINYINT[] NOT NULL,

@@ -19,6 +19,9 @@ from builder.records import CONTENT_ROLES, HISTOGRAM_BINS, LEVELS, MODELS, POLES
 from builder.store.schema import insert_table
 from builder.store.shards import Shard
 
+#: Doublings of the corpus over which it is asked whether an extreme still rises.
+DOUBLINGS = 3
+
 _TUNED, _BASE, _DIFFERENCE = (MODELS.index(name) for name in ("tuned", "base", "difference"))
 
 Floats = npt.NDArray[np.float64]
@@ -160,8 +163,9 @@ def insert_saturation(
     """Fills ``saturation``: the extremes over random shares of the corpus, each twice the last.
 
     ``documents`` is the number of documents in each level. The share 2^-l holds the levels from l
-    on. ``gain`` is what the last doubling added to the extreme, in standard deviations of content
-    tokens (``spread``); unknown where there is only one share.
+    on. ``gain`` is what each of the last DOUBLINGS doublings added to the extreme on average, in
+    standard deviations of content tokens (``spread``): one alone adds nothing half of the time,
+    whatever the distribution. Unknown where there are fewer shares.
     """
     if not shards:
         return
@@ -186,7 +190,9 @@ def insert_saturation(
             extremes = reached[pole][direction][known].tolist()
             if not extremes:
                 continue
-            gain = abs(extremes[-1] - extremes[-2]) if len(extremes) > 1 else None
+            gain = None
+            if len(extremes) > DOUBLINGS:
+                gain = abs(extremes[-1] - extremes[-1 - DOUBLINGS]) / DOUBLINGS
             one = float(spread[direction])
             rows["direction"].append(direction)
             rows["pole"].append(pole)

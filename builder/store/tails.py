@@ -1,10 +1,12 @@
 """Where do the most extreme documents come from, and is that more than chance?
 
 Of each direction and pole the ``scan.tail`` most extreme documents, one of each cluster, are held
-against the corpus' distinct documents: a source is enriched if it holds more of the tail than as
-many documents drawn at random would (one-sided hypergeometric test). As there is a test for every
-direction, pole and source, q-values bound the share of false finds among those called enriched
-(Benjamini & Hochberg 1995); sources that no tail holds count as tests, too.
+against the corpus: a source is enriched if it holds more of the tail than as many distinct
+documents drawn at random would (one-sided hypergeometric test), and more than as many tokens drawn
+at random (binomial), for the more tokens a document has, the farther its extreme lies out by
+chance. As there is a test for every direction, pole and source, q-values bound the share of false
+finds among those called enriched (Benjamini & Hochberg 1995); sources that no tail holds count as
+tests, too.
 """
 
 from __future__ import annotations
@@ -16,21 +18,46 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from builder.records import POLES
+from builder.records import POLES, ROUNDING
 from builder.store.schema import insert_table
 from builder.store.winners import Contest
 
 
 def tail_contest(tail: int) -> Contest:
-    """The contest for the tails of every direction and pole, into the table ``tail``."""
-    source = "source::VARCHAR AS source"
-    return Contest("tail.parquet", "tail", "direction, pole", source, "doc_id", tail)
+    """The contest for the tails of every direction and pole, into the table ``tail``.
+
+    Documents that begin alike have values that are the same but for rounding. Values closer than
+    ROUNDING to the next are taken for one, and the lowest document ids among them come first.
+    """
+    groups = "direction, pole"
+    keep = f"""
+        one_each AS (
+            SELECT * FROM rivals QUALIFY row_number() OVER (
+                PARTITION BY {groups}, cluster ORDER BY doc_id) = 1
+        ), steps AS (
+            SELECT *, extreme - lag(extreme, 1, extreme) OVER (
+                PARTITION BY {groups} ORDER BY extreme) > {ROUNDING} AS is_step
+            FROM one_each
+        ), level AS (
+            SELECT *, sum(is_step::INTEGER) OVER (
+                PARTITION BY {groups} ORDER BY extreme) AS level
+            FROM steps
+        ), ranked AS (
+            SELECT *, row_number() OVER (PARTITION BY {groups} ORDER BY level, doc_id) AS rank
+            FROM level
+        )
+        SELECT * EXCLUDE (extreme, is_step, level) FROM ranked WHERE rank <= {tail}
+    """
+    return Contest("tail.parquet", "tail", groups, "source::VARCHAR AS source", keep, tail)
 
 
 def insert_sources(
-    connection: duckdb.DuckDBPyConnection, n_directions: int, distinct: Mapping[str, int]
+    connection: duckdb.DuckDBPyConnection,
+    n_directions: int,
+    distinct: Mapping[str, int],
+    tokens: Mapping[str, int],
 ) -> None:
-    """Fills ``sources`` from the table ``tail``; ``distinct`` are distinct documents by source."""
+    """Fills ``sources`` from ``tail``; ``distinct`` documents and ``tokens`` are by source."""
     found = connection.sql(
         "SELECT direction, pole, source, count(*) AS n, "
         "sum(count(*)) OVER (PARTITION BY direction, pole)::BIGINT AS tail "
@@ -46,7 +73,11 @@ def insert_sources(
         held[name] = max(held.get(name, 0), own)
     documents = np.asarray([held[name] for name in names], dtype=np.int64)
     everything = max(sum(held.values()), int(tail.max()))
-    p_values = _p_values(n, tail, documents, everything)
+    own = np.asarray([tokens.get(name, 0) for name in names], dtype=np.int64)
+    p_values = np.maximum(
+        _p_values(n, tail, documents, everything),
+        _p_values_of_tokens(n, tail, own, max(1, sum(tokens.values()))),
+    )
     tests = max(len(n), n_directions * len(POLES) * len(held))
     table = {
         **{name: found[name] for name in ("direction", "pole", "source")},
@@ -73,6 +104,14 @@ def _p_values(n: Numbers, tail: Numbers, documents: Numbers, everything: int) ->
     values = hypergeom.sf(cases[0] - 1, everything, cases[2], cases[1])
     chances: Floats = np.clip(values, 0.0, 1.0)[where.ravel()]
     return chances
+
+
+def _p_values_of_tokens(n: Numbers, tail: Numbers, own: Numbers, everything: int) -> Floats:
+    """Chance that ``n`` or more of ``tail`` tokens are among a source's ``own``."""
+    from scipy.stats import binom
+
+    values: Floats = np.clip(binom.sf(n - 1, tail, own / everything), 0.0, 1.0)
+    return values
 
 
 def _q_values(p_values: Floats, tests: int) -> Floats:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
+from builder.activations.candidates import pool_size
 from builder.activations.corpus import Document
 from builder.activations.model import ScannedModel
 from builder.activations.scan import Scanner, ShardResult
@@ -21,6 +22,7 @@ from builder.activations.tokens import DocumentTokenizer, TokenizedDocument
 from builder.config import ScanSettings
 from builder.records import POLES, ROLES
 from tests import micro
+from tests.readings import readings
 
 SETTINGS = ScanSettings(top=5, window=6, tail=7, batch_tokens=600, sink_factor=3.0)
 Tables = dict[str, list[dict[str, Any]]]
@@ -125,32 +127,37 @@ def look(
     return found
 
 
-def best_by_loop(seen: Sequence[Seen], top: int) -> dict[Any, list[Any]]:
-    """(value, doc_id, position, Seen) of the examples by (direction, role, pole)."""
+def best_by_loop(seen: Sequence[Seen], top: int) -> dict[Any, list[dict[str, Any]]]:
+    """The rows of a shard's lists by (direction, role, pole), in order.
+
+    Each has ``seen``, the piece that it is from, and ``at``, the peak's place in it.
+    """
     directions = micro.make_directions().directions
     everything: dict[Any, list[Any]] = defaultdict(list)
     for one in seen:
+        item = one.item
         for index, direction in enumerate(directions):
             for role in range(len(ROLES)):
                 places = one.of(index, direction.hookpoint.layer, role)
                 for pole, sign in enumerate((1, -1)) if places else ():
                     at = max(places, key=lambda t: (sign * one.values[index][t], -t))
-                    value = one.values[index][at]
-                    everything[index, role, pole].append((value, at, one))
-    found = {}
-    for (index, role, pole), rows in everything.items():
-        by_prefix: dict[bytes, Any] = {}
-        for value, at, one in sorted(rows, key=lambda row: row[2].item.document.doc_id):
-            prefix = one.item.ids[: at + 1].tobytes()
-            kept = by_prefix.setdefault(prefix, [value, one.item.document.doc_id, at, one, -1])
-            kept[4] += 1
-        sign = 1 if pole == 0 else -1
-        ranked = sorted(by_prefix.values(), key=lambda row: (-sign * row[0], row[1]))
-        clusters: dict[int, Any] = {}
-        for row in ranked:
-            clusters.setdefault(row[3].item.document.cluster, row)
-        found[index, role, pole] = list(clusters.values())[:top]
-    return found
+                    digest = hashlib.blake2b(item.ids[: at + 1].tobytes(), digest_size=8)
+                    everything[index, role, pole].append(
+                        {
+                            "value": one.values[index][at],
+                            "pole": pole,
+                            "prefix": digest.hexdigest(),
+                            "cluster": item.document.cluster,
+                            "doc_id": item.document.doc_id,
+                            "piece": item.piece,
+                            "seen": one,
+                            "at": at,
+                        }
+                    )
+    return {
+        key: [row for found in readings(rows)[: pool_size(top)] for row in found[:top]]
+        for key, rows in everything.items()
+    }
 
 
 POLE_SIGNS = tuple(zip(range(len(POLES)), (1, -1), strict=True))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from builder.activations.candidates import best_candidates
+from builder.activations.candidates import Candidates, best_candidates
 from builder.activations.corpus import Document
 from builder.activations.scan import Scanner, level
 from builder.errors import ScanError
@@ -42,11 +42,11 @@ def test_examples_equal_a_loop_over_documents() -> None:
     assert lists.keys() == wanted.keys()
     compared = 0
     for key, rows in lists.items():
-        assert [row["doc_id"] for row in rows] == [w[1] for w in wanted[key]]
-        for row, (value, _, position, one, repeats) in zip(rows, wanted[key], strict=True):
-            assert row["value"] == pytest.approx(value, abs=TOLERANCE)
+        assert [row["doc_id"] for row in rows] == [w["doc_id"] for w in wanted[key]]
+        for row, held in zip(rows, wanted[key], strict=True):
+            one, position = held["seen"], held["at"]
+            assert row["value"] == pytest.approx(held["value"], abs=TOLERANCE)
             assert row["position"] == position
-            assert row["repeats"] == repeats
             assert row["start"] == max(position - SETTINGS.window, 0)
             window = one.values[key[0]][row["start"] : position + SETTINGS.window + 1]
             assert np.asarray(row["activations"]) / 32767 == pytest.approx(window, abs=1e-4)
@@ -185,7 +185,6 @@ def without_floats(found: Tables) -> Tables:
             "doc_id",
             "cluster",
             "prefix",
-            "repeats",
             "start",
         ),
         "tail": ("direction", "pole", "doc_id", "cluster", "source"),
@@ -214,17 +213,19 @@ def test_the_result_does_not_depend_on_batches_or_padding(batch_tokens: int, pad
         assert (a["total"], a["squares"]) == pytest.approx((b["total"], b["squares"]), abs=1e-3)
 
 
-def test_documents_that_begin_alike_stand_once_and_are_counted() -> None:
+def test_documents_that_begin_alike_are_one_reading() -> None:
     documents = marked(
         [Document(n, "a", text=f"silver bridge {'stone ' * n}harbour") for n in range(8)]
     )
-    rows = tables(scan(documents))["examples"]
-    alike = [row for row in rows if row["repeats"]]
-    assert alike
-    for row in alike:
-        wanted = best_by_loop(look(documents), SETTINGS.top)
-        kept = wanted[row["direction"], row["role"], row["pole"]]
-        assert (row["doc_id"], row["repeats"]) in [(w[1], w[4]) for w in kept]
+    found: dict[Any, list[Any]] = defaultdict(list)
+    for row in tables(scan(documents))["examples"]:
+        found[row["direction"], row["role"], row["pole"]].append(row)
+    wanted = best_by_loop(look(documents), SETTINGS.top)
+    alike = 0
+    for key, rows in found.items():
+        assert [r["doc_id"] for r in rows] == [w["doc_id"] for w in wanted[key]]
+        alike += len(rows) - len({row["prefix"] for row in rows})
+    assert alike > 10
 
 
 def test_pieces_of_long_documents_equal_a_loop_and_stand_once_a_document() -> None:
@@ -240,8 +241,9 @@ def test_pieces_of_long_documents_equal_a_loop_and_stand_once_a_document() -> No
     assert lists.keys() == wanted.keys()
     further = 0
     for key, rows in lists.items():
-        assert [row["doc_id"] for row in rows] == [w[1] for w in wanted[key]]
-        for row, (_, _, at, one, _) in zip(rows, wanted[key], strict=True):
+        assert [row["doc_id"] for row in rows] == [w["doc_id"] for w in wanted[key]]
+        for row, held in zip(rows, wanted[key], strict=True):
+            one, at = held["seen"], held["at"]
             assert row["piece"] == one.item.piece
             assert row["position"] == one.item.first + at
             assert row["start"] == one.item.first + max(at - SETTINGS.window, 0)
@@ -270,7 +272,7 @@ def test_near_duplicates_are_represented_by_the_most_extreme() -> None:
     wanted = best_by_loop(look(alike), SETTINGS.top)
     for key, kept in wanted.items():
         found = [r for r in rows if (r["direction"], r["role"], r["pole"]) == key]
-        assert [r["doc_id"] for r in found] == [w[1] for w in kept]
+        assert [r["doc_id"] for r in found] == [w["doc_id"] for w in kept]
         assert len({r["cluster"] for r in found}) == len(found)
 
 
@@ -292,16 +294,56 @@ def test_the_beginning_of_sequence_and_sinks_are_left_out_and_counted() -> None:
     assert any(what == "excluded" and name == "attention sink" for what, name, _ in counts)
 
 
-def test_merging_candidates_is_associative() -> None:
-    rng = np.random.default_rng(0)
-    documents = marked(micro.documents(45))
-    parts = [scan(documents[i : i + 15]).candidates for i in (0, 15, 30)]
-    whole = best_candidates(parts, 5)
-    for _ in range(3):
-        one, two, three = (parts[i] for i in rng.permutation(3))
-        stepwise = best_candidates([best_candidates([one, two], 5), three], 5)
-        for name in ("group", "value", "doc_id", "position", "repeats", "windows"):
-            assert np.array_equal(getattr(whole, name), getattr(stepwise, name))
+def in_rows(found: Candidates) -> list[tuple[Any, ...]]:
+    columns = ("group", "prefix", "cluster", "doc_id", "piece", "position")
+    return list(zip(*(getattr(found, name).tolist() for name in columns), strict=True))
+
+
+def made_up(rng: np.random.Generator, n: int) -> Candidates:
+    """Rows of two lists, whose documents share readings and clusters in all ways."""
+    prefix = rng.integers(n // 3, size=n)
+    values = 0.9 - 0.01 * rng.permutation(n // 3)[prefix] + 1e-7 * rng.random(n)
+    return Candidates(
+        group=rng.integers(2, size=n),
+        value=values.astype(np.float32),
+        doc_id=rng.permutation(n),
+        piece=np.zeros(n, dtype=np.int32),
+        cluster=rng.integers(n // 2, size=n).astype(np.uint64),
+        prefix=prefix.astype(np.uint64),
+        position=np.zeros(n, dtype=np.int32),
+        windows=np.zeros((n, 1, 3), dtype=np.int16),
+    )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_lists_of_parts_merge_to_the_lists_of_the_whole(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    whole, top = made_up(rng, 120), 6
+    signs = 1.0 - 2.0 * (whole.group % 2)
+    whole.value = (whole.value * signs).astype(np.float32)
+
+    def shown(found: Candidates) -> list[list[tuple[Any, ...]]]:
+        """What stands for each of the first ``top`` readings, and how many repeat it."""
+        lists = []
+        for group in np.unique(found.group):
+            rows = [row for row in in_rows(found) if row[0] == group]
+            readings = list(dict.fromkeys(row[1] for row in rows))[:top]
+            lists.append(
+                [
+                    (next(r for r in rows if r[1] == p), sum(r[1] == p for r in rows))
+                    for p in readings
+                ]
+            )
+        return lists
+
+    wanted = shown(best_candidates([whole], top))
+    parts = np.array_split(rng.permutation(len(whole)), 5)
+    found = [best_candidates([whole.at(part)], top) for part in parts]
+    assert shown(best_candidates(found, top)) == wanted
+    stepwise = found[3]
+    for number in (1, 4, 0, 2, 4):
+        stepwise = best_candidates([found[number], stepwise], top)
+    assert shown(stepwise) == wanted
 
 
 def test_layers_above_the_last_direction_are_not_run_and_are_there_again_after() -> None:

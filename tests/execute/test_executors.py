@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -201,3 +203,13 @@ def test_ray_that_is_not_installed_is_named_with_the_way_to_get_it(
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"pip install 'weightatlas\[cluster\]'"):
         make_executor(ComputeSettings(executor="ray"), ("cpu",))
+
+
+def test_a_script_is_not_run_again_by_the_processes_it_starts(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    script = root / "tests" / "execute" / "unguarded.py"
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    subprocess.run([sys.executable, script, tmp_path], check=True, env=environment, cwd=tmp_path)
+    assert (tmp_path / "runs").read_text() == "once\n"
+    for name in ("ahead", "processes"):
+        assert len(list((tmp_path / name).iterdir())) == len(UNITS)

@@ -260,7 +260,6 @@ def _examples(
                         "doc_id": doc_id,
                         "cluster": _hash(corpus[doc_id].text),
                         "prefix": _hash(corpus[doc_id].text),
-                        "repeats": doc_id % 3,
                         "piece": 0,
                         "position": at,
                         "start": low,

@@ -196,7 +196,6 @@ def _examples(
         "doc_id": documents[at],
         "cluster": clusters_of(documents[at], scale),
         "prefix": prefix,
-        "repeats": rng.integers(3, size=n),
         "piece": _piece(start, scale),
         "position": position,
         "start": start,
@@ -260,10 +259,15 @@ def _tail(
     keys = np.asarray([(d, p) for d in range(scale.directions) for p in (0, 1)])
     each = min(scale.tail, scale.documents)
     at = _picked(rng, len(keys), each, scale).ravel()
+    # What is of one cluster is the first of it in its run, the same text, and has the same value.
+    mixed = clusters_of(documents[at], scale) * np.uint64(0x9E3779B97F4A7C15)
+    mixed += np.repeat(np.arange(len(keys)), each).astype(np.uint64) << np.uint64(40)
+    mixed = (mixed ^ (mixed >> np.uint64(31))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = 0.2 + 0.7 * (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53
     return {
         "direction": np.repeat(keys[:, 0], each),
         "pole": np.repeat(keys[:, 1], each),
-        "value": _extremes(rng, len(keys), each, 1 - 2 * keys[:, 1]).ravel(),
+        "value": (values * np.repeat(1 - 2 * keys[:, 1], each)).astype(np.float32),
         "doc_id": documents[at],
         "cluster": clusters_of(documents[at], scale),
         "source": pa.array(source_of(documents[at], scale)).dictionary_encode(),
