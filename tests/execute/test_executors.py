@@ -109,7 +109,9 @@ def test_a_lost_worker_costs_its_own_unit_only(
     assert contents(tmp_path / "out") == whole
     once = dict.fromkeys(range(len(UNITS)), 1)
     assert times(job.log, "started") == once | {3: 2, 5: 2}
-    assert times(job.log, "preparing") == once | {1: 2}
+    prepared = times(job.log, "preparing")
+    # What a lost process of Ray's had just answered may be on its way still, and is done again.
+    assert prepared == once | {1: 2} or (kind == "ray" and prepared == once | {0: 2, 1: 2})
 
 
 def test_a_lost_preparer_of_this_process_is_replaced(tmp_path: Path) -> None:
