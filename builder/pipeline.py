@@ -246,10 +246,16 @@ def make_labels(run: Run) -> dict[str, int]:
             with timed() as cost:
                 background = Background.from_windows(store.reservoir())
                 rows = store.directions()
+                # A label is scored on these, so whoever gives it must not have seen them.
+                held_out = {window.doc_id for window in store.held_out()}
 
                 def evidences() -> Iterator[Evidence]:
                     for row in rows:
-                        examples = store.examples(row.id, role=ANY_ROLE)
+                        examples = [
+                            example
+                            for example in store.examples(row.id, role=ANY_ROLE)
+                            if example.window.doc_id not in held_out
+                        ]
                         for pole in POLES:
                             lens = row.promoted if pole == "max" else row.suppressed
                             yield Evidence(
