@@ -1,8 +1,9 @@
 """Which document is a row? Texts and conversations in the forms that data sets give them.
 
 Known are plain texts, chats of ``role`` and ``content``, chats of ``from`` and ``value``, chats as
-JSON in a text (Parquet sets have them), contents in parts, tool calls and what tools answered. A row that is none of these is a fault with a reason;
-what is left out of a row that is used is noted. Nothing is read from outside the row.
+JSON in a text (Parquet sets have them), contents in parts, tool calls and what tools answered. A
+row that is none of these is a fault with a reason; what is left out of a row that is used is noted.
+Nothing is read from outside the row.
 """
 
 from __future__ import annotations
