@@ -186,9 +186,7 @@ def with_sources(run: Run, names: Sequence[str]) -> Run:
         source = _source(name)
         if _resolved(source) not in map(_resolved, sources):
             sources.append(source)
-    return Run(
-        run.folder, _of_sources(run.settings, sources), run.added + len(sources) - before
-    )
+    return Run(run.folder, _of_sources(run.settings, sources), run.added + len(sources) - before)
 
 
 def _with_frozen(run: Run) -> Run:
