@@ -107,7 +107,7 @@ class Source(Section):
     max_rows: Count | None = None
     #: Share of the documents, against the weights of the other sources, while they last. Without
     #: any weight the sources follow one another.
-    weight: Annotated[float, Field(gt=0)] | None = None
+    weight: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | None = None
     #: Put before a conversation that has no system message of its own.
     system_prompt: str = ""
     #: Shown on the site beside what is quoted from it.

@@ -22,7 +22,14 @@ from tqdm import tqdm
 from builder.config import CorpusSettings, ScanSettings, Settings, Source
 from builder.errors import ConfigError, CorpusError, StoreError
 from builder.execute import disk_errors, read_json, write_json
-from builder.run_folder import Run, digest_of, frozen_sources, record_stage, timed
+from builder.run_folder import (
+    Run,
+    digest_of,
+    frozen_sources,
+    record_stage,
+    timed,
+    write_settings,
+)
 
 if TYPE_CHECKING:
     from builder.activations.clusters import SketchTable
@@ -64,6 +71,7 @@ def freeze_corpus(run: Run) -> dict[str, Any]:
         except BaseException:
             shutil.rmtree(_beside(run), ignore_errors=True)
             raise
+    write_settings(run)
     documents = sum(part["documents"] for part in frozen["parts"])
     stamp = digest_of([part["stamp"] for part in frozen["parts"]])
     record_stage(run.folder, "corpus", stamp, cost, {"documents": documents})

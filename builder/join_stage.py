@@ -29,7 +29,11 @@ from builder.run_folder import (
     digest_of,
     existing_run,
     is_run_folder,
+    record_stage,
+    timed,
 )
+from builder.scan_progress import record_joined
+from builder.scan_stage import counted
 
 if TYPE_CHECKING:
     #: A part of a corpus with the run and the units that it is taken from.
@@ -64,24 +68,30 @@ class _Finished:
 
 
 def join_runs(folders: Sequence[Path], out: Path) -> Path:
-    """The database of the run ``out``, which joins these runs of one model; it must not exist.
+    """The database of the run ``out``, which joins these runs of one model.
 
-    Raises ConfigError when the runs do not fit together or one is not finished, StoreError when
-    something of them cannot be read or ``out`` not be written.
+    If ``out`` is there, it must be just that, as a killed process left it. Raises ConfigError when
+    the runs do not fit together or one is not finished, StoreError when something of them cannot be
+    read or ``out`` not be written.
     """
     if len(folders) < 2:
         raise ConfigError("merge: give at least two run folders")
-    if out.exists():
-        raise ConfigError(f"{out}: is there already; give a new folder with -o")
     beside = out.with_name(out.name + ".part")
     with ExitStack() as held:
         for folder in dict.fromkeys(folder.resolve() for folder in folders):
             if not is_run_folder(folder):
                 raise ConfigError(f"{folder}: is no run folder (it has no run.toml)")
+            if folder in (out.resolve(), *out.resolve().parents):
+                raise ConfigError(
+                    f"{out}: lies in {folder}, a run that is to be joined; give a folder of its "
+                    "own with -o"
+                )
             held.enter_context(run_lock(folder))
         runs = [_finished(existing_run(folder)) for folder in folders]
         for other in runs[1:]:
             _refuse_if_different(runs[0], other)
+        if out.exists():
+            return _finish_joined(runs, out)
         settings = _joined_settings(runs, out)
         try:
             with disk_errors(out.parent):
@@ -121,13 +131,41 @@ def _finished(run: Run) -> _Finished:
     return _Finished(run, load_directions(run.directions_path), parts, tuple(units))
 
 
-def _refuse_if_different(one: _Finished, two: _Finished) -> None:
-    """Raises ConfigError with the first differences if the runs are not of one model and scan."""
-    faults = [
+def _finish_joined(runs: Sequence[_Finished], out: Path) -> Path:
+    """The database of a run that is there and joins just these; others are a ConfigError."""
+    refusal = (
+        f"{out}: is there already, and does not join just these runs; give a new folder with -o"
+    )
+    try:
+        found = _finished(existing_run(out))
+    except ConfigError as error:
+        raise ConfigError(refusal) from error
+    if _contents([found]) != _contents(runs) or _differences(runs[0], found):
+        raise ConfigError(refusal)
+    with claimed(found.run):
+        origins = [found.run.folder / "shards" / unit.name for unit in found.units]
+        _merge(found.run, runs[0].directions, found.units, origins, {"parts": list(found.parts)})
+    return found.run.database_path
+
+
+def _contents(runs: Sequence[_Finished]) -> list[Any]:
+    """What the join of these runs holds: each part, and what its shards depend on."""
+    return [
+        (key, [unit.fingerprint for unit in own]) for key, (_, _, own) in _parts_of(runs).items()
+    ]
+
+
+def _differences(one: _Finished, two: _Finished) -> list[str]:
+    return [
         *_different_directions(one.directions, two.directions),
         *_different_files(one.run, two.run),
         *_different_settings(one.run.settings, two.run.settings),
     ]
+
+
+def _refuse_if_different(one: _Finished, two: _Finished) -> None:
+    """Raises ConfigError with the first differences if the runs are not of one model and scan."""
+    faults = _differences(one, two)
     if faults:
         more = [f"and {len(faults) - _FEW} more differences"] if len(faults) > _FEW else []
         raise ConfigError(
@@ -186,7 +224,7 @@ def _different_settings(one: Settings, two: Settings) -> Iterator[str]:
 
 
 def _joined_settings(runs: Sequence[_Finished], out: Path) -> Settings:
-    sources = [source for part, *_ in _parts_of(runs) for source in part["sources"]]
+    sources = [source for part, *_ in _parts_of(runs).values() for source in part["sources"]]
     first = runs[0].run.settings
     corpus = CorpusSettings.model_validate(
         first.corpus.model_dump() | {"sources": [Source.model_validate(item) for item in sources]}
@@ -195,45 +233,67 @@ def _joined_settings(runs: Sequence[_Finished], out: Path) -> Settings:
     return parse_settings(joined.model_dump(mode="json", exclude_none=True), where=str(out))
 
 
-def _parts_of(runs: Sequence[_Finished]) -> list[Origin]:
-    """Each part once, in the order of the runs."""
+def _parts_of(runs: Sequence[_Finished]) -> dict[str, Origin]:
+    """Each part once, by what it holds, in the order of the runs."""
     found: dict[str, Origin] = {}
     for item in runs:
         for index, part in enumerate(item.parts):
             slices = [(one["digest"], one["notes_digest"]) for one in part["slices"]]
             key = digest_of(part["stamp"], slices)
             found.setdefault(key, (part, item, item.own_units(index)))
-    return list(found.values())
+    return found
 
 
 def _write(runs: Sequence[_Finished], run: Run) -> None:
     """Fills the folder of the joined run."""
-    first = runs[0].run.folder
     with claimed(run):
-        for name in _TAKEN:
-            if (first / name).is_file():
-                (run.folder / name).parent.mkdir(exist_ok=True)
-                link(first / name, run.folder / name)
-        run.corpus_path.mkdir()
-        (run.folder / "shards").mkdir()
-        corpus = JoinedCorpus(run.corpus_path)
-        units: list[Unit] = []
-        origins: list[Path] = []
-        for part, owner, own in _parts_of(runs):
-            for unit in own:
-                new = Unit(len(units), unit.fingerprint, unit.size, len(corpus.parts))
-                units.append(new)
-                origins.append(owner.run.folder / "shards" / unit.name)
-                link_folder(origins[-1], run.folder / "shards" / new.name)
-            corpus.add(part, owner.run.corpus_path)
-        frozen = {"parts": corpus.parts}
-        write_json(run.corpus_path / "corpus.json", frozen)
-        checked = check_units(units, run.folder / "shards")
-        if checked.missing:
-            where = origins[checked.missing[0].number]
-            raise StoreError(
-                f"{where}: is damaged; run `weightatlas scan {where.parent.parent}` to scan it "
-                "again, then merge"
-            )
+        with timed() as cost:
+            units = _fill(runs, run)
+        counts = counted(run.folder / "shards" / unit.name for unit in units)
         digest = digest_of([unit.name for unit in units])
-        merge_shards(run, runs[0].directions, units, digest, frozen)
+        record_joined(run.folder, digest, units, counts)
+        facts = {"runs": len(runs), "tokens": counts["tokens"].total()}
+        record_stage(run.folder, "join", digest, cost, facts)
+
+
+def _fill(runs: Sequence[_Finished], run: Run) -> list[Unit]:
+    """Links the files of the joined run and writes its database; returns its shards."""
+    first = runs[0].run.folder
+    for name in _TAKEN:
+        if (first / name).is_file():
+            (run.folder / name).parent.mkdir(exist_ok=True)
+            link(first / name, run.folder / name)
+    run.corpus_path.mkdir()
+    (run.folder / "shards").mkdir()
+    corpus = JoinedCorpus(run.corpus_path)
+    units: list[Unit] = []
+    origins: list[Path] = []
+    for part, owner, own in _parts_of(runs).values():
+        for unit in own:
+            new = Unit(len(units), unit.fingerprint, unit.size, len(corpus.parts))
+            units.append(new)
+            origins.append(owner.run.folder / "shards" / unit.name)
+            link_folder(origins[-1], run.folder / "shards" / new.name)
+        corpus.add(part, owner.run.corpus_path)
+    frozen = {"parts": corpus.parts}
+    write_json(run.corpus_path / "corpus.json", frozen)
+    _merge(run, runs[0].directions, units, origins, frozen)
+    return units
+
+
+def _merge(
+    run: Run,
+    directions: DirectionSet,
+    units: Sequence[Unit],
+    origins: Sequence[Path],
+    frozen: dict[str, Any],
+) -> None:
+    """Checks the shards, which are those in ``origins``, and merges them into the database."""
+    checked = check_units(units, run.folder / "shards")
+    if checked.missing:
+        where = origins[checked.missing[0].number]
+        raise StoreError(
+            f"{where}: is damaged; run `weightatlas scan {where.parent.parent}` to scan it "
+            "again, then merge"
+        )
+    merge_shards(run, directions, units, digest_of([unit.name for unit in units]), frozen)

@@ -22,7 +22,7 @@ from builder.comparison import compare_runs
 from builder.config import SiteSettings
 from builder.corpus_stage import check_corpus, freeze_corpus
 from builder.errors import ConfigError, StoreError
-from builder.execute import InProcess, disk_errors, is_held, read_json
+from builder.execute import InProcess, count_finished, disk_errors, is_held, read_json
 from builder.merge_stage import merge_shards
 from builder.provenance import changeable_facts, model_stamps, unseen_bytes
 from builder.records import ANY_ROLE, POLES, DirectionSet, Label, LabelFailure, Spectrum
@@ -246,10 +246,16 @@ def make_labels(run: Run) -> dict[str, int]:
             with timed() as cost:
                 background = Background.from_windows(store.reservoir())
                 rows = store.directions()
+                # A label is scored on these, so whoever gives it must not have seen them.
+                held_out = {window.doc_id for window in store.held_out()}
 
                 def evidences() -> Iterator[Evidence]:
                     for row in rows:
-                        examples = store.examples(row.id, role=ANY_ROLE)
+                        examples = [
+                            example
+                            for example in store.examples(row.id, role=ANY_ROLE)
+                            if example.window.doc_id not in held_out
+                        ]
                         for pole in POLES:
                             lens = row.promoted if pole == "max" else row.suppressed
                             yield Evidence(
@@ -339,7 +345,8 @@ def status(folder: Path) -> dict[str, Any]:
 
     While a scan runs it says how far that is, as of its last shard. ``dropped`` counts the rows and
     documents that were left out, by reason, so far; ``running`` says whether a process works here
-    now; ``scan`` is None before a scan began (see ``builder/scan_progress.py`` for its keys).
+    now; ``scan`` is None before a scan began (see ``builder/scan_progress.py`` for its keys); the
+    stage ``join`` says what a joined run took from others.
     """
     run = existing_run(folder)
     parts = (read_json(run.corpus_path / "corpus.json") or {}).get("parts", [])
@@ -347,7 +354,7 @@ def status(folder: Path) -> dict[str, Any]:
     dropped = Counter((scan or {}).get("dropped", {}))
     for part in parts:
         dropped.update(part["dropped"])
-    names = ("directions", "corpus", "scan", "merge", "labels", "site")
+    names = ("directions", "join", "corpus", "scan", "merge", "labels", "site")
     return {
         "name": run.settings.name,
         "folder": str(folder),
@@ -355,7 +362,7 @@ def status(folder: Path) -> dict[str, Any]:
         "documents": sum(part["documents"] for part in parts) if parts else None,
         "dropped": dict(dropped),
         "shards": sum(len(part["slices"]) for part in parts) if parts else None,
-        "shards_done": scan["shards_done"] if scan else 0,
+        "shards_done": scan["shards_done"] if scan else count_finished(folder / "shards"),
         "scan": scan,
         "database_bytes": _size(run.database_path),
         "stages": {name: found for name in names if (found := stage_record(run.folder, name))},

@@ -46,10 +46,14 @@ _FIXED_BY = (
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run folder and its settings."""
+    """A run folder and its settings.
+
+    The last ``added`` sources of its corpus were asked for beyond what the recipe or folder says.
+    """
 
     folder: Path
     settings: Settings
+    added: int = 0
 
     @property
     def directions_path(self) -> Path:
@@ -75,6 +79,8 @@ def read_run(place: Path, overrides: tuple[str, ...] = (), *, add: Sequence[str]
     """
     if _is_folder(place):
         run = existing_run(place, overrides)
+        if not any(item.strip().startswith("corpus.sources") for item in overrides):
+            run = _with_frozen(run)
     else:
         settings = load_settings(place, overrides)
         run = Run(Path(settings.runs) / settings.name, settings)
@@ -175,12 +181,35 @@ def with_sources(run: Run, names: Sequence[str]) -> Run:
     One that is a source of the run already is not added again, so that a command can be repeated.
     """
     sources = list(run.settings.corpus.sources)
+    before = len(sources)
     for name in names:
         source = _source(name)
-        if source not in sources:
+        if _resolved(source) not in map(_resolved, sources):
             sources.append(source)
-    corpus = run.settings.corpus.model_copy(update={"sources": tuple(sources)})
-    return Run(run.folder, run.settings.model_copy(update={"corpus": corpus}))
+    return Run(run.folder, _of_sources(run.settings, sources), run.added + len(sources) - before)
+
+
+def _with_frozen(run: Run) -> Run:
+    """The run of a folder, with what was frozen just before a process was killed."""
+    asked = run.settings.corpus.sources
+    frozen = tuple(source for part in frozen_sources(run.folder) for source in part)
+    if len(asked) < len(frozen) and asked == frozen[: len(asked)]:
+        return Run(run.folder, _of_sources(run.settings, frozen))
+    return run
+
+
+def _of_sources(settings: Settings, sources: Sequence[Source]) -> Settings:
+    corpus = settings.corpus.model_copy(update={"sources": tuple(sources)})
+    return settings.model_copy(update={"corpus": corpus})
+
+
+def _resolved(source: Source) -> Source:
+    """The source under the one spelling of its path, to compare it by."""
+    try:
+        place = str(Path(source.path).expanduser().resolve()) if source.path else ""
+    except (OSError, RuntimeError, ValueError):  # no path
+        return source
+    return source.model_copy(update={"path": place})
 
 
 def _source(name: str) -> Source:
@@ -203,11 +232,24 @@ def claimed(run: Run) -> Iterator[None]:
     with run_lock(run.folder):
         for leftover in (*run.folder.glob("*.toml.part"), *run.folder.glob("stages/*.part")):
             leftover.unlink(missing_ok=True)
-        text = dump_settings(run.settings)
-        path = run.folder / "run.toml"
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            write_atomically(path, text)
+        write_settings(run)
         yield
+
+
+def write_settings(run: Run) -> None:
+    """Puts the settings into ``run.toml``; sources that are added only once they are frozen.
+
+    So a source that turns out to be of no use does not stay with the run.
+    """
+    sources = run.settings.corpus.sources
+    frozen = tuple(source for part in frozen_sources(run.folder) for source in part)
+    kept = sources[: len(sources) - run.added]
+    if frozen and sources[: len(frozen)] == frozen:
+        kept = frozen
+    text = dump_settings(_of_sources(run.settings, kept))
+    path = run.folder / "run.toml"
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text)
 
 
 @dataclass(slots=True)

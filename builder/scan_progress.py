@@ -23,6 +23,28 @@ from builder.run_folder import Cost, peak_memory_mb, record_stage, stage_record
 Counts = Mapping[str, Counter[str]]
 
 
+def record_joined(folder: Path, digest: str, units: Sequence[Unit], counts: Counts) -> None:
+    """Puts on record a scan that was taken from other runs whole; ``counts`` are of all shards."""
+    documents = sum(unit.size for unit in units)
+    values: dict[str, Any] = {
+        "fingerprint": digest,
+        "shards": len(units),
+        "shards_done": len(units),
+        "damaged_shards": 0,
+        "documents": documents,
+        "documents_done": documents,
+        "tokens": counts["tokens"].total(),
+        "dropped": dict(counts["dropped"]),
+        "seconds": 0.0,
+        "tokens_per_second": None,
+        "seconds_left": None,
+        "executor": "joined",
+        "workers": 0,
+    }
+    (folder / "stages").mkdir(exist_ok=True)
+    write_json(folder / "stages" / "progress.json", values)
+
+
 class ScanProgress:
     """Follows one call of a scan, of which a part may have been done by earlier calls."""
 

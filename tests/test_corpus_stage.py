@@ -390,6 +390,61 @@ def test_a_run_folder_remembers_what_was_added(
     assert read_run(tmp_path / "run").settings.corpus.sources == sources
 
 
+def test_sources_that_could_not_be_added_do_not_stay_with_the_run(
+    tmp_path: Path, sources: tuple[Source, Source]
+) -> None:
+    freeze(run_of(tmp_path / "run", sources[:1]))
+    before = files_of(tmp_path / "run" / "corpus"), (tmp_path / "run" / "run.toml").read_text()
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text("{broken\n" * 9)
+    for _ in range(2):
+        with pytest.raises(CorpusError, match="9 of 9 rows"):
+            freeze(read_run(tmp_path / "run", add=[str(bad)]))
+        assert freeze(read_run(tmp_path / "run"))["parts"]
+        now = files_of(tmp_path / "run" / "corpus"), (tmp_path / "run" / "run.toml").read_text()
+        assert now == before
+    fresh = with_sources(run_of(tmp_path / "fresh", sources[:1]), [str(bad)])
+    with pytest.raises(CorpusError, match="9 of 9 rows"):
+        freeze(fresh)
+    assert read_run(fresh.folder).settings.corpus.sources == sources[:1]
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_kill_before_the_settings_name_an_added_source_loses_nothing(
+    tmp_path: Path,
+    sources: tuple[Source, Source],
+    monkeypatch: pytest.MonkeyPatch,
+    again: bool,
+) -> None:
+    folder = tmp_path / "run"
+    freeze(run_of(folder, sources[:1]))
+
+    def stop(_run: Run) -> None:
+        raise KeyboardInterrupt
+
+    add = [sources[1].path]
+    with monkeypatch.context() as patched:
+        patched.setattr(corpus_stage, "write_settings", stop)
+        with pytest.raises(KeyboardInterrupt):
+            freeze(read_run(folder, add=add))
+    assert sources[1].path not in (folder / "run.toml").read_text()
+    assert len(freeze(read_run(folder, add=add if again else ()))["parts"]) == 2
+    assert sources[1].path in (folder / "run.toml").read_text()
+    assert read_run(folder).settings.corpus.sources == sources
+
+
+def test_one_file_under_several_spellings_is_added_once(
+    tmp_path: Path, sources: tuple[Source, Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(tmp_path / "run", sources[:1])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path)
+    spellings = ["one.jsonl", str(tmp_path / "run" / ".." / "one.jsonl"), "link/one.jsonl"]
+    assert with_sources(run, spellings) == run
+    grown = with_sources(run, ["two.jsonl", "link/two.jsonl"])
+    assert grown.settings.corpus.sources == sources
+
+
 @pytest.mark.parametrize("limit_kb", [1, 8, 30])
 def test_no_space_left_is_one_message_and_freezing_goes_on_later(
     tmp_path: Path, sources: tuple[Source, Source], limit_kb: int

@@ -15,6 +15,7 @@ from builder.config import Source
 from builder.errors import ConfigError, StoreError
 from builder.execute import run_lock
 from builder.join_stage import join_runs
+from builder.pipeline import status
 from builder.run_folder import existing_run, with_sources
 from builder.store import RunStore
 from builder.weights.direction_file import save_directions
@@ -217,5 +218,50 @@ def test_the_command_joins_runs(
     assert cli.main(["merge", *arguments]) == 0
     assert str(out / "run.duckdb") in capsys.readouterr().out
     assert existing_run(out).settings.name == "out"
-    assert cli.main(["merge", *arguments]) == 2
+    assert cli.main(["merge", str(scanned["c"]), *arguments]) == 2
     assert "is there already" in capsys.readouterr().err
+    assert cli.main(["status", str(out)]) == 0
+    shown = capsys.readouterr().out
+    n = len(list((out / "shards").iterdir()))
+    assert f"{len(texts(0, 20)) + len(texts(1, 24))} documents, {n} of {n} shards scanned" in shown
+    assert "2 runs, " in shown
+
+
+def test_the_status_counts_shards_where_there_is_no_record_of_a_scan(
+    tmp_path: Path, scanned: dict[str, Path]
+) -> None:
+    n = len(list((scanned["a"] / "shards").iterdir()))
+    assert n > 1
+    assert not (scanned["a"] / "stages" / "progress.json").exists()
+    (scanned["a"] / "shards" / "000099-0123456789abcdef.part").mkdir()
+    found = status(scanned["a"])
+    assert (found["shards_done"], found["shards"], found["scan"]) == (n, n, None)
+
+
+def test_the_same_join_again_finishes_what_is_there(
+    tmp_path: Path, scanned: dict[str, Path]
+) -> None:
+    out = join(tmp_path / "runs" / "out", scanned["a"], scanned["b"])
+    wanted, before = dump(out), (out / "run.duckdb").stat()
+    assert join(out, scanned["a"], scanned["b"]) == out
+    after = (out / "run.duckdb").stat()
+    assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
+    (out / "run.duckdb").unlink()
+    assert dump(join(out, scanned["a"], scanned["b"])) == wanted
+    for others in (["b", "a"], ["a", "c"], ["a", "b", "c"]):
+        with pytest.raises(ConfigError, match="is there already"):
+            join(out, *(scanned[name] for name in others))
+    save_directions(out / "directions.safetensors", directions_of(6))
+    with pytest.raises(ConfigError, match="is there already"):
+        join(out, scanned["a"], scanned["b"])
+
+
+def test_a_run_inside_a_run_that_is_joined_is_refused(
+    tmp_path: Path, scanned: dict[str, Path]
+) -> None:
+    before = sorted(scanned["b"].rglob("*"))
+    (tmp_path / "link").symlink_to(scanned["b"])
+    for out in (scanned["b"] / "sub", scanned["b"] / "x" / "sub", tmp_path / "link" / "sub"):
+        with pytest.raises(ConfigError, match=r"lies in .*b, a run that is to be joined"):
+            join(out, scanned["a"], scanned["b"])
+    assert sorted(scanned["b"].rglob("*")) == before

@@ -1,8 +1,9 @@
 """Which document is a row? Texts and conversations in the forms that data sets give them.
 
-Known are plain texts, chats of ``role`` and ``content``, chats of ``from`` and ``value``, contents
-in parts, tool calls and what tools answered. A row that is none of these is a fault with a reason;
-what is left out of a row that is used is noted. Nothing is read from outside the row.
+Known are plain texts, chats of ``role`` and ``content``, chats of ``from`` and ``value``, chats as
+JSON in a text (Parquet sets have them), contents in parts, tool calls and what tools answered. A
+row that is none of these is a fault with a reason; what is left out of a row that is used is noted.
+Nothing is read from outside the row.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ _KNOWN_ROLES = frozenset({"user", "assistant", "system", "tool"})
 _PART_KINDS = frozenset(
     {"image", "image_url", "input_image", "audio", "input_audio", "video", "file", "thinking"}
 )
+_NO_CHAT = "messages as text that is no JSON array of objects"
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -81,7 +83,8 @@ def document_of(
     label = name if isinstance(name, str) and name else source_name(source)
     label = _clean(label, tally)[:200]
     where = f"{source_name(source)} row {doc_id}"
-    chat = next((row[key] for key in chat_columns(source) if isinstance(row.get(key), list)), None)
+    chats = [row[key] for key in chat_columns(source) if isinstance(row.get(key), list | str)]
+    chat = next((item for item in map(_chat, chats) if item is not None), None)
     if chat is not None:
         try:
             messages = _conversation(chat, tally)
@@ -94,10 +97,22 @@ def document_of(
         return Document(doc_id, label, messages)
     text = next((row[key] for key in text_columns(source) if isinstance(row.get(key), str)), None)
     if text is None:
-        return BadRow(where, "neither text nor messages")
+        return BadRow(where, _NO_CHAT if chats else "neither text nor messages")
     if not text.strip():
         return BadRow(where, "empty text")
     return Document(doc_id, label, text=_clean(text, tally))
+
+
+def _chat(value: list[Any] | str) -> list[Any] | None:
+    """The messages of a chat, which may be given as the JSON of a list of objects."""
+    if isinstance(value, list):
+        return value
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+    is_chat = isinstance(found, list) and all(isinstance(item, dict) for item in found)
+    return found if is_chat else None
 
 
 def _conversation(chat: list[Any], tally: CorpusTally) -> tuple[Message, ...]:

@@ -19,6 +19,7 @@ from builder.execute.units import (
     Job,
     Unit,
     check_units,
+    count_finished,
     run_units,
 )
 
@@ -30,6 +31,7 @@ __all__ = [
     "Job",
     "Unit",
     "check_units",
+    "count_finished",
     "disk_errors",
     "is_held",
     "make_executor",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ from builder.execute.files import PART, disk_errors, remove, sync
 
 #: A unit's digests stand here: file name to XXH3 (128 bits, hexadecimal) of the file's bytes.
 DIGESTS = "digests.json"
+
+#: The name of a finished unit.
+_FINISHED = re.compile(r"\d{6,}-[0-9a-f]+")
 
 #: What a unit turns into: bytes by file name.
 Files = dict[str, bytes]
@@ -97,6 +101,11 @@ class Checked:
     finished: tuple[Unit, ...]
     missing: tuple[Unit, ...]
     damaged: tuple[str, ...]
+
+
+def count_finished(folder: Path) -> int:
+    """How many finished units a folder holds, by their names alone."""
+    return sum(bool(_FINISHED.fullmatch(place.name)) for place in folder.glob("*"))
 
 
 def check_units(units: Sequence[Unit], folder: Path) -> Checked:

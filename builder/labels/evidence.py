@@ -10,12 +10,16 @@ from types import MappingProxyType
 from builder.labels.terms import document_terms, units
 from builder.records import Example, Pole, Window
 
+#: Goes into every fingerprint of labels; raised when the pipeline gives other evidence.
+EVIDENCE_VERSION = 2
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
     """What is known of one pole of one direction when it is labelled.
 
-    ``examples``: of this pole, most extreme first, each document once (role "any");
+    ``examples``: of this pole, most extreme first, each document once (role "any"), without the
+    documents that are held out for scores;
     ``contrast``: the same of the other pole; ``promoted``: tokens that the logit lens promotes
     for the max pole, or suppresses for the min pole, strongest first.
     """

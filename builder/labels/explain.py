@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from builder.config import LabelSettings
 from builder.errors import ConfigError
 from builder.labels.client import ChatClient, Fault, Reply
-from builder.labels.evidence import Background, Evidence
+from builder.labels.evidence import EVIDENCE_VERSION, Background, Evidence
 from builder.labels.keywords import KEYWORDS_VERSION, LABELER, keyword_label
 from builder.labels.prompts import (
     KINDS,
@@ -101,17 +101,17 @@ def check_labeler(settings: LabelSettings) -> None:
 
 
 def label_fingerprint(settings: LabelSettings) -> str:
-    """What the labels depend on besides the evidence, as JSON: labeler, version, parameters.
+    """What the labels depend on besides the scan, as JSON: labeler, versions, parameters.
 
     Labels made under the same fingerprint from the same evidence need not be made again, unless
     some failed for one of the MOMENTARY_REASONS.
     """
     if settings.labeler == "keywords":
-        return json.dumps(["keywords", KEYWORDS_VERSION])
+        return json.dumps(["keywords", KEYWORDS_VERSION, EVIDENCE_VERSION])
     kept = settings.model_dump(
         mode="json", exclude={"api_key_env", "timeout", "concurrency"}, exclude_none=True
     )
-    return json.dumps([kept, prompt_version(), SCHEMA], sort_keys=True)
+    return json.dumps([kept, prompt_version(), SCHEMA, EVIDENCE_VERSION], sort_keys=True)
 
 
 def label_poles(

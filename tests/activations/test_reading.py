@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from builder.activations import reading
 from builder.activations.corpus import Document, Message
@@ -324,6 +325,13 @@ def test_a_seed_gives_the_same_order_anywhere_and_another_seed_another(tmp_path:
     # PCG64 is the same on every machine; this is its order.
     first = "".join(d.source for d in read(mixed(tmp_path, 1, 1))[0][:20])
     assert first == PINNED_ORDER
+
+
+@pytest.mark.parametrize("weight", [float("inf"), float("nan"), 1e308, 1e6 + 1, 0.0, -1.0])
+def test_weights_that_no_share_follows_from_are_refused(weight: float) -> None:
+    with pytest.raises(ValidationError, match="weight"):
+        Source(path="a.jsonl", weight=weight)
+    assert Source(path="a.jsonl", weight=1e6).weight == 1e6
 
 
 def test_a_weighted_source_that_ends_before_the_others_is_noted(tmp_path: Path) -> None:

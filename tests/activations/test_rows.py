@@ -67,6 +67,32 @@ def test_arguments_are_an_object_where_they_are_one(arguments: Any, kept: Any) -
     assert json.loads(message.extras)["tool_calls"][0]["function"]["arguments"] == kept
 
 
+CHAT = [
+    {"role": "user", "content": "hé"},
+    {"role": "assistant", "content": "", "tool_calls": [CALL]},
+]
+
+
+def test_a_chat_as_json_is_the_chat() -> None:
+    plain = document_of({"messages": CHAT}, SOURCE, 0, CorpusTally())
+    assert isinstance(plain, Document)
+    for column in ("messages", "conversation"):
+        row = {column: json.dumps(CHAT), "text": "not this"}
+        assert document_of(row, SOURCE, 0, CorpusTally()) == plain
+
+
+@pytest.mark.parametrize(
+    "text", ["hello", "", "{}", '"x"', "3", '[{"role": "user"}, 3]', '["a"]', "[" * 100_000]
+)
+def test_messages_as_text_that_is_no_chat_are_a_fault_of_their_own(text: str) -> None:
+    found = document_of({"messages": text}, SOURCE, 0, CorpusTally())
+    assert isinstance(found, BadRow)
+    assert found.reason == "messages as text that is no JSON array of objects"
+    found = document_of({"messages": text, "text": "said"}, SOURCE, 0, CorpusTally())
+    assert isinstance(found, Document)
+    assert found.text == "said"
+
+
 def test_older_names_of_roles_and_calls_are_understood() -> None:
     found = messages_of(
         {"role": "developer", "content": "be brief"},
