@@ -44,10 +44,6 @@ MODELS: tuple[str, ...] = ("tuned", "base", "difference")
 #: of a random 2^-l of the corpus.
 LEVELS = 12
 
-#: Further places that a list has while it is merged, in parts of its own: a reading may leave it
-#: when another part shows its documents at better ones.
-SPARE_PLACES = 0.5
-
 #: Extremes of documents that are closer than this to the next are taken for one value.
 ROUNDING = 2e-6
 

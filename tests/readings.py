@@ -8,19 +8,25 @@ from typing import Any
 Row = dict[str, Any]
 
 
-def readings(rows: list[Row]) -> list[list[Row]]:
-    """The rows of one list by reading, best first; of each cluster one, at its best reading."""
-    worth: defaultdict[int, float] = defaultdict(lambda: 9.0)
+def stand(rows: list[Row], top: int) -> list[Row]:
+    """What stands for each reading of a list, most extreme first.
+
+    The lowest document id whose cluster does not stand for a better reading already.
+    """
+    readings: defaultdict[Any, list[Row]] = defaultdict(list)
     for row in rows:
-        worth[row["prefix"]] = min(worth[row["prefix"]], (1, -1)[row["pole"] == 0] * row["value"])
+        readings[row["prefix"]].append(row)
 
-    def order(row: Row) -> tuple[Any, ...]:
-        return (worth[row["prefix"]], row["prefix"], row["doc_id"], row["piece"])
+    def worth(row: Row) -> float:
+        return float((1, -1)[row["pole"] == 0] * row["value"])
 
-    clusters: dict[int, Row] = {}
-    for row in sorted(rows, key=order):
-        clusters.setdefault(row["cluster"], row)
-    found: dict[int, list[Row]] = {}
-    for row in sorted(clusters.values(), key=order):
-        found.setdefault(row["prefix"], []).append(row)
-    return list(found.values())
+    found: list[Row] = []
+    used = set()
+    for _, alike in sorted(readings.items(), key=lambda item: (min(map(worth, item[1])), item[0])):
+        for row in sorted(alike, key=lambda row: (row["doc_id"], row["piece"])):
+            if row["cluster"] not in used:
+                used.add(row["cluster"])
+                repeats = len({other["cluster"] for other in alike}) - 1
+                found.append({**row, "repeats": min(repeats, top - 1)})
+                break
+    return found[:top]

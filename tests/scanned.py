@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from builder.activations.candidates import pool_size
 from builder.activations.corpus import Document, read_checked, slice_documents
 from builder.activations.shard_files import SHARD_FILES
 from builder.config import CorpusSettings, ModelSettings, ScanSettings, Settings, Source
@@ -29,7 +28,6 @@ from builder.merge_stage import merge_shards
 from builder.records import ACTIVATION_SCALE, HISTOGRAM_BINS, LEVELS
 from builder.run_folder import Run, checked_run, claimed, digest_of
 from builder.weights.direction_file import save_directions
-from tests.readings import readings
 from tests.store.synthetic import directions_of
 
 DIRECTIONS = 4
@@ -113,8 +111,8 @@ def _tables(documents: list[Document], settings: ScanSettings) -> dict[str, list
         for pole, sign in enumerate((-1, 1)):
             rows = [_peak(document, held, direction, pole) for document in documents]
             rows.sort(key=lambda row: (sign * row["value"], row["doc_id"]))
-            best = [row for found in readings(rows)[: pool_size(settings.top)] for row in found]
-            found["examples.parquet"] += best
+            # A shard may keep more than it has to.
+            found["examples.parquet"] += rows
             firsts = {d.doc_id: d.source for d in documents if d.is_first}
             tail = [{**row, "source": firsts[row["doc_id"]]} for row in rows
                     if row["doc_id"] in firsts]  # fmt: skip

@@ -2,29 +2,31 @@
 
 A list belongs to a direction, a role and a pole. Its places are *readings*: what the model has read
 up to a peak, where the activation is the same but for rounding, whatever document it stands in. A
-document is one of a cluster of near-duplicates, and each cluster counts where it is most extreme:
+document is one of a cluster of near-duplicates. Readings are gone through from the most extreme on;
+what stands for one is its lowest document id whose cluster does not stand for a better one already,
+and a reading without such a document is left out. So a list shows no text twice, and each ``top``
+different ones if there are as many.
 
-1. a reading is worth the most that any of its rows is;
-2. of each cluster one row stays, at the best of its readings, that of the lowest document id;
-3. readings are ranked, and the first row of each (again by document id) stands for it.
-
-To merge lists, all three steps are taken again over the rows of both; so a part keeps, of the
-first ``top`` readings and half as many to spare, up to ``top`` rows each: a reading leaves the
-list only when all its clusters are more extreme elsewhere, and one that is needed then is there.
-Batches, shards and their order change nothing (but where a list loses more than all it has to
-spare).
+A part keeps what any whole may need. Of a cluster the ``top`` best readings: were it to stand for
+none of them, the list would be full. Of a reading the ``top`` lowest ids, one of each cluster,
+likewise. And readings up to the ``top``-th that holds a cluster which no better one holds, since
+such a reading is in the list, and half as many to spare: where further parts give a reading a lower
+id, that one's cluster may be all that a later reading has. So batches, shards and their order
+change nothing, but where that happens to more than a third of what a part holds of a list.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import itertools
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from builder.records import SPARE_PLACES
+#: A row of a list: what names it, its reading, and its cluster.
+Row = tuple[Any, Hashable, Hashable]
 
 
 @dataclass(slots=True, eq=False)
@@ -77,40 +79,73 @@ def no_candidates(models: int, width: int) -> Candidates:
     )
 
 
-def pool_size(top: int) -> int:
-    """How many readings a list holds while it is merged."""
-    return top + math.ceil(top * SPARE_PLACES)
+def depth(top: int) -> int:
+    """How many readings with a cluster of their own a part keeps for a list of ``top``."""
+    return top + (top + 1) // 2
 
 
 def best_candidates(parts: Sequence[Candidates], top: int) -> Candidates:
-    """What a list of ``top`` is made of: rows by group, reading and document id, best first."""
+    """What lists of ``top`` may need: rows by group, reading and document id, best first."""
     merged = joined(parts)
     if not len(merged):
         return merged
-    group, prefix, doc_id = merged.group, merged.prefix, merged.doc_id
+    group, prefix, cluster, doc_id = merged.group, merged.prefix, merged.cluster, merged.doc_id
     signed = np.where(group % 2 == 0, -merged.value, merged.value)
     order = np.lexsort((prefix, group))
     new = _starts(group[order], prefix[order])
-    starts = np.nonzero(new)[0]
     worth = np.empty_like(signed)
-    worth[order] = np.minimum.reduceat(signed[order], starts)[np.cumsum(new) - 1]
-    order = np.lexsort((merged.piece, doc_id, prefix, worth, merged.cluster, group))
-    kept = order[_starts(group[order], merged.cluster[order])]
-    order = kept[np.lexsort((doc_id[kept], prefix[kept], worth[kept], group[kept]))]
-    first_of_group = _starts(group[order])
-    first_of_reading = _starts(group[order], prefix[order])
-    reading = first_of_reading.cumsum(dtype=np.int64)
-    reading -= _at_start(reading, first_of_group)
-    row = np.arange(len(order))
-    row -= _at_start(row, first_of_reading)
-    return merged.at(order[(reading < pool_size(top)) & (row < top)])
+    worth[order] = np.minimum.reduceat(signed[order], np.nonzero(new)[0])[_runs(new)]
+    # The lowest document of each cluster in each reading.
+    order = np.lexsort((merged.piece, doc_id, cluster, prefix, group))
+    rows = order[_starts(group[order], prefix[order], cluster[order])]
+    # The best readings of each cluster.
+    order = np.lexsort((prefix[rows], worth[rows], cluster[rows], group[rows]))
+    of_cluster = np.empty(len(rows), dtype=np.int64)
+    of_cluster[order] = _numbers(_starts(group[rows][order], cluster[rows][order]))
+    rows, of_cluster = rows[of_cluster < top], of_cluster[of_cluster < top]
+    # The lowest documents of each reading.
+    order = np.lexsort((doc_id[rows], prefix[rows], worth[rows], group[rows]))
+    rows, of_cluster = rows[order], of_cluster[order]
+    of_reading = _numbers(_starts(group[rows], prefix[rows]))
+    rows, of_cluster = rows[of_reading < top], of_cluster[of_reading < top]
+    # Readings up to the last that holds a cluster which no better one holds.
+    new = _starts(group[rows], prefix[rows])
+    starts = np.nonzero(new)[0]
+    brings = np.logical_or.reduceat(of_cluster == 0, starts)
+    first_of_group = _starts(group[rows[starts]])
+    before = np.cumsum(brings, dtype=np.int64) - brings
+    before -= before[np.nonzero(first_of_group)[0]][_runs(first_of_group)]
+    return merged.at(rows[(before < depth(top))[_runs(new)]])
 
 
-def _at_start(
-    values: npt.NDArray[np.int64], starts: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.int64]:
-    """The value at the start of the run that each place belongs to."""
-    found: npt.NDArray[np.int64] = values[np.nonzero(starts)[0]][np.cumsum(starts) - 1]
+def _runs(starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Which run, counted from 0, each place belongs to."""
+    found: npt.NDArray[np.int64] = np.cumsum(starts, dtype=np.int64) - 1
+    return found
+
+
+def _numbers(starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """The place of each in its run, from 0."""
+    found: npt.NDArray[np.int64] = np.arange(len(starts)) - np.nonzero(starts)[0][_runs(starts)]
+    return found
+
+
+def standing(rows: Iterable[Row], top: int) -> list[tuple[Any, int]]:
+    """Which rows of one list stand for its first ``top`` readings, and how many repeat each.
+
+    ``rows`` are (key, reading, cluster) by reading, best first, and document id; the rest of a
+    reading's rows repeat the one that stands for it.
+    """
+    found: list[tuple[Any, int]] = []
+    used: set[Hashable] = set()
+    for _, alike in itertools.groupby(rows, key=lambda row: row[1]):
+        held = list(alike)
+        stands = next((row for row in held if row[2] not in used), None)
+        if stands is not None:
+            used.add(stands[2])
+            found.append((stands[0], len(held) - 1))
+            if len(found) == top:
+                break
     return found
 
 
@@ -146,10 +181,14 @@ class Shortlist:
     def bar(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Groups whose lists are full, and the value of the last row in each."""
         kept = self._kept
+        order = np.lexsort((np.arange(len(kept)), kept.cluster, kept.group))
+        first = np.zeros(len(kept), dtype=np.bool_)
+        first[order] = _starts(kept.group[order], kept.cluster[order])
         new = _starts(kept.group, kept.prefix)
-        group, readings = np.unique(kept.group[new], return_counts=True)
+        brings = np.logical_or.reduceat(first, np.nonzero(new)[0])
+        group, where = np.unique(kept.group[new], return_inverse=True)
+        full = np.bincount(where, weights=brings) >= depth(self._top)
         last = np.searchsorted(kept.group, group, side="right") - 1
-        full = readings >= pool_size(self._top)
         return group[full], kept.value[last[full]]
 
     def finish(self) -> Candidates:

@@ -6,12 +6,14 @@ read for them only, one shard at a time.
 
 from __future__ import annotations
 
+import itertools
+
 import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from builder.activations.candidates import pool_size
+from builder.activations.candidates import depth, standing
 from builder.errors import StoreError
 from builder.records import CONTENT_ROLES
 from builder.store.shards import Shard
@@ -21,7 +23,8 @@ from builder.store.winners import EXTREME, Contest
 def example_contest(top: int) -> Contest:
     """The contest for every direction, role and pole, into the table ``best``.
 
-    By the rule of :mod:`builder.activations.candidates`, step by step.
+    By the rule of :func:`builder.activations.candidates.best_candidates`, step by step; ``rank``
+    counts the readings that hold a cluster which no better one holds.
     """
     groups = "direction, role, pole"
     keep = f"""
@@ -29,56 +32,75 @@ def example_contest(top: int) -> Contest:
             SELECT *, min(extreme) OVER (PARTITION BY {groups}, prefix) AS worth FROM rivals
         ), one_each AS (
             SELECT * FROM worths QUALIFY row_number() OVER (
-                PARTITION BY {groups}, cluster ORDER BY worth, prefix, doc_id, piece) = 1
+                PARTITION BY {groups}, prefix, cluster ORDER BY doc_id, piece) = 1
+        ), of_clusters AS (
+            SELECT *, row_number() OVER (
+                PARTITION BY {groups}, cluster ORDER BY worth, prefix) AS of_cluster
+            FROM one_each QUALIFY of_cluster <= {top}
+        ), of_readings AS (
+            SELECT *, row_number() OVER (
+                PARTITION BY {groups}, prefix ORDER BY doc_id) AS of_reading
+            FROM of_clusters QUALIFY of_reading <= {top}
+        ), brought AS (
+            SELECT *, of_reading = 1 AND bool_or(of_cluster = 1) OVER (
+                PARTITION BY {groups}, prefix) AS brings
+            FROM of_readings
         ), ranked AS (
-            SELECT *, dense_rank() OVER (PARTITION BY {groups} ORDER BY worth, prefix) AS rank,
-                   row_number() OVER (PARTITION BY {groups}, prefix ORDER BY doc_id) AS nth
-            FROM one_each
+            SELECT *, (sum(brings::INTEGER) OVER (
+                PARTITION BY {groups} ORDER BY worth, prefix))::BIGINT AS rank,
+                bool_or(brings) OVER (PARTITION BY {groups}, prefix) AS own
+            FROM brought
         )
-        SELECT * EXCLUDE (extreme, worth, nth) FROM ranked
-        WHERE rank <= {pool_size(top)} AND nth <= {top}
+        SELECT * EXCLUDE (extreme, worth, of_cluster, of_reading, brings, own) FROM ranked
+        WHERE rank - own::INTEGER < {depth(top)}
     """
     carried = "piece, position, start, prefix"
-    return Contest("examples.parquet", "best", groups, carried, keep, pool_size(top))
+    return Contest("examples.parquet", "best", groups, carried, keep, depth(top))
 
 
 def choose_examples(connection: duckdb.DuckDBPyConnection, top: int) -> None:
     """The table ``chosen`` from ``best``: rows that stand for a reading in a list.
 
     ``place`` is the rank in the list of the role, ``any_place`` that in the list over all content
-    roles, which takes each cluster once, by its best role; either may be NULL. ``repeats`` counts
-    the further rows of the reading.
+    roles; either may be NULL. ``repeats`` counts the further rows of the reading.
     """
-    connection.execute(
+    held = connection.execute(
         f"""
-        CREATE TEMP TABLE chosen AS
-        WITH held AS (
-            SELECT *, count(*) OVER (PARTITION BY direction, role, pole, prefix) - 1 AS repeats,
-                   row_number() OVER (
-                       PARTITION BY direction, role, pole, prefix ORDER BY doc_id) AS nth,
-                   min({EXTREME}) OVER (PARTITION BY direction, pole, prefix) AS worth
-            FROM best
-        ), one_role AS (
-            SELECT * FROM held WHERE role < $content QUALIFY row_number() OVER (
-                PARTITION BY direction, pole, cluster
-                ORDER BY worth, role, prefix, doc_id) = 1
-        ), over_roles AS (
-            SELECT shard, row,
-                   dense_rank() OVER (
-                       PARTITION BY direction, pole ORDER BY worth, role, prefix) - 1 AS any_place,
-                   row_number() OVER (
-                       PARTITION BY direction, pole, role, prefix ORDER BY doc_id) AS any_nth
-            FROM one_role
-        ), over_one AS (
-            SELECT shard, row, any_place FROM over_roles WHERE any_nth = 1 AND any_place < $top
-        )
-        SELECT held.* EXCLUDE (rank, nth, worth), any_place,
-               CASE WHEN rank <= $top AND nth = 1 THEN rank - 1 END AS place
-        FROM held LEFT JOIN over_one USING (shard, row)
-        WHERE any_place IS NOT NULL OR (rank <= $top AND nth = 1)
-        """,
-        {"content": len(CONTENT_ROLES), "top": top},
+        SELECT direction, pole, role, shard, row, prefix, cluster FROM (
+            SELECT *, min({EXTREME}) OVER (PARTITION BY direction, role, pole, prefix) AS worth
+            FROM best)
+        ORDER BY direction, pole, worth, role, prefix, doc_id
+        """
+    ).fetchnumpy()
+    names = ("direction", "pole", "role", "shard", "row", "prefix", "cluster")
+    rows = list(zip(*(held[name].tolist() for name in names), strict=True))
+    places: dict[tuple[int, int, int], list[int | None]] = {}
+    for _, both in itertools.groupby(rows, key=lambda row: row[:2]):
+        listed = list(both)
+        for role in (None, *sorted({row[2] for row in listed})):
+            own = (
+                ((row[2:5]), (row[2], row[5]), row[6])
+                for row in listed
+                if (row[2] < len(CONTENT_ROLES) if role is None else row[2] == role)
+            )
+            for place, (key, repeats) in enumerate(standing(own, top)):
+                found = places.setdefault(key, [None, None, repeats])
+                found[0 if role is None else 1] = place
+    incoming = pa.table(
+        {
+            "shard": pa.array([key[1] for key in places], pa.int32()),
+            "row": pa.array([key[2] for key in places], pa.int64()),
+            "any_place": pa.array([found[0] for found in places.values()], pa.int32()),
+            "place": pa.array([found[1] for found in places.values()], pa.int32()),
+            "repeats": pa.array([found[2] for found in places.values()], pa.int64()),
+        }
     )
+    connection.register("incoming", incoming)
+    connection.execute(
+        "CREATE TEMP TABLE chosen AS SELECT best.* EXCLUDE (rank), any_place, place, repeats "
+        "FROM best JOIN incoming USING (shard, row)"
+    )
+    connection.unregister("incoming")
     connection.execute("DROP TABLE best")
 
 

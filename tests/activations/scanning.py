@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from builder.activations.candidates import pool_size
+from builder.activations.candidates import standing
 from builder.activations.corpus import Document
 from builder.activations.model import ScannedModel
 from builder.activations.scan import Scanner, ShardResult
@@ -22,7 +22,7 @@ from builder.activations.tokens import DocumentTokenizer, TokenizedDocument
 from builder.config import ScanSettings
 from builder.records import POLES, ROLES
 from tests import micro
-from tests.readings import readings
+from tests.readings import stand
 
 SETTINGS = ScanSettings(top=5, window=6, tail=7, batch_tokens=600, sink_factor=3.0)
 Tables = dict[str, list[dict[str, Any]]]
@@ -128,7 +128,7 @@ def look(
 
 
 def best_by_loop(seen: Sequence[Seen], top: int) -> dict[Any, list[dict[str, Any]]]:
-    """The rows of a shard's lists by (direction, role, pole), in order.
+    """What stands in the lists by (direction, role, pole), in order, with ``repeats``.
 
     Each has ``seen``, the piece that it is from, and ``at``, the peak's place in it.
     """
@@ -154,9 +154,22 @@ def best_by_loop(seen: Sequence[Seen], top: int) -> dict[Any, list[dict[str, Any
                             "at": at,
                         }
                     )
+    return {key: stand(rows, top) for key, rows in everything.items()}
+
+
+def shown(found: Tables, top: int = SETTINGS.top) -> dict[Any, list[dict[str, Any]]]:
+    """What stands for the readings of a shard's lists by (direction, role, pole), with repeats."""
+    lists: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for row in found["examples"]:
+        lists[row["direction"], row["role"], row["pole"]].append(row)
     return {
-        key: [row for found in readings(rows)[: pool_size(top)] for row in found[:top]]
-        for key, rows in everything.items()
+        key: [
+            {**row, "repeats": repeats}
+            for row, repeats in standing(
+                ((row, row["prefix"], row["cluster"]) for row in rows), top
+            )
+        ]
+        for key, rows in lists.items()
     }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from builder.activations.candidates import Candidates, best_candidates
+from builder.activations.candidates import Candidates, best_candidates, standing
 from builder.activations.corpus import Document
 from builder.activations.scan import Scanner, level
 from builder.errors import ScanError
@@ -23,9 +23,11 @@ from tests.activations.scanning import (
     look,
     marked,
     scan,
+    shown,
     tables,
     tokenizer,
 )
+from tests.readings import stand
 
 #: Float32 results may differ by the order of additions inside the model.
 TOLERANCE = 3e-5
@@ -34,10 +36,7 @@ DIRECTIONS = micro.make_directions().directions
 
 def test_examples_equal_a_loop_over_documents() -> None:
     documents = marked(micro.documents(60))
-    found = tables(scan(documents))
-    lists: dict[Any, list[Any]] = defaultdict(list)
-    for row in found["examples"]:
-        lists[row["direction"], row["role"], row["pole"]].append(row)
+    lists = shown(tables(scan(documents)))
     wanted = best_by_loop(look(documents), SETTINGS.top)
     assert lists.keys() == wanted.keys()
     compared = 0
@@ -47,6 +46,7 @@ def test_examples_equal_a_loop_over_documents() -> None:
             one, position = held["seen"], held["at"]
             assert row["value"] == pytest.approx(held["value"], abs=TOLERANCE)
             assert row["position"] == position
+            assert row["repeats"] == held["repeats"]
             assert row["start"] == max(position - SETTINGS.window, 0)
             window = one.values[key[0]][row["start"] : position + SETTINGS.window + 1]
             assert np.asarray(row["activations"]) / 32767 == pytest.approx(window, abs=1e-4)
@@ -217,14 +217,13 @@ def test_documents_that_begin_alike_are_one_reading() -> None:
     documents = marked(
         [Document(n, "a", text=f"silver bridge {'stone ' * n}harbour") for n in range(8)]
     )
-    found: dict[Any, list[Any]] = defaultdict(list)
-    for row in tables(scan(documents))["examples"]:
-        found[row["direction"], row["role"], row["pole"]].append(row)
+    found = shown(tables(scan(documents)))
     wanted = best_by_loop(look(documents), SETTINGS.top)
     alike = 0
     for key, rows in found.items():
-        assert [r["doc_id"] for r in rows] == [w["doc_id"] for w in wanted[key]]
-        alike += len(rows) - len({row["prefix"] for row in rows})
+        for name in ("doc_id", "repeats"):
+            assert [row[name] for row in rows] == [w[name] for w in wanted[key]]
+        alike += sum(row["repeats"] > 0 for row in rows)
     assert alike > 10
 
 
@@ -235,9 +234,7 @@ def test_pieces_of_long_documents_equal_a_loop_and_stand_once_a_document() -> No
     seen = look(documents, **long)
     assert len(seen) > 60
     wanted = best_by_loop(seen, SETTINGS.top)
-    lists: dict[Any, list[Any]] = defaultdict(list)
-    for row in found["examples"]:
-        lists[row["direction"], row["role"], row["pole"]].append(row)
+    lists = shown(found)
     assert lists.keys() == wanted.keys()
     further = 0
     for key, rows in lists.items():
@@ -268,12 +265,11 @@ def test_near_duplicates_are_represented_by_the_most_extreme() -> None:
         Document(d.doc_id, d.source, d.messages, d.text, cluster=d.doc_id % 7, priority=d.priority)
         for d in documents
     ]
-    rows = tables(scan(alike))["examples"]
+    found = shown(tables(scan(alike)))
     wanted = best_by_loop(look(alike), SETTINGS.top)
     for key, kept in wanted.items():
-        found = [r for r in rows if (r["direction"], r["role"], r["pole"]) == key]
-        assert [r["doc_id"] for r in found] == [w["doc_id"] for w in kept]
-        assert len({r["cluster"] for r in found}) == len(found)
+        assert [row["doc_id"] for row in found[key]] == [w["doc_id"] for w in kept]
+        assert len({row["cluster"] for row in found[key]}) == len(found[key])
 
 
 def test_the_beginning_of_sequence_and_sinks_are_left_out_and_counted() -> None:
@@ -322,21 +318,23 @@ def test_lists_of_parts_merge_to_the_lists_of_the_whole(seed: int) -> None:
     signs = 1.0 - 2.0 * (whole.group % 2)
     whole.value = (whole.value * signs).astype(np.float32)
 
-    def shown(found: Candidates) -> list[list[tuple[Any, ...]]]:
-        """What stands for each of the first ``top`` readings, and how many repeat it."""
-        lists = []
-        for group in np.unique(found.group):
-            rows = [row for row in in_rows(found) if row[0] == group]
-            readings = list(dict.fromkeys(row[1] for row in rows))[:top]
-            lists.append(
-                [
-                    (next(r for r in rows if r[1] == p), sum(r[1] == p for r in rows))
-                    for p in readings
-                ]
-            )
-        return lists
+    def shown(found: Candidates) -> list[list[tuple[Any, int]]]:
+        return [
+            standing(((row, row[1], row[2]) for row in in_rows(found) if row[0] == group), top)
+            for group in np.unique(found.group)
+        ]
 
     wanted = shown(best_candidates([whole], top))
+    for group, rows in zip(np.unique(whole.group), wanted, strict=True):
+        columns = ("group", "prefix", "cluster", "doc_id", "piece", "value")
+        named = [
+            dict(zip(columns, values, strict=True))
+            for values in zip(*(getattr(whole, c).tolist() for c in columns), strict=True)
+        ]
+        by_rule = stand([{**r, "pole": int(group) % 2} for r in named if r["group"] == group], top)
+        assert [(row[3], repeats) for row, repeats in rows] == [
+            (row["doc_id"], row["repeats"]) for row in by_rule
+        ]
     parts = np.array_split(rng.permutation(len(whole)), 5)
     found = [best_candidates([whole.at(part)], top) for part in parts]
     assert shown(best_candidates(found, top)) == wanted

@@ -27,7 +27,7 @@ def run_folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("runs")
     return [
         make_run(
-            folder / "one", name="pico-chat", title="Pico Chat", seed=1, ranks=3, documents=60,
+            folder / "one", name="pico-chat", title="Pico Chat", seed=1, ranks=3, documents=75,
         ),
         make_run(
             folder / "two", name="pico-lora", title="Pico LoRA", seed=2, adapter=True,

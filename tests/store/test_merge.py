@@ -16,13 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.stats import binomtest, fisher_exact
 
-from builder.activations.candidates import pool_size
 from builder.config import ScanSettings
 from builder.errors import StoreError
 from builder.records import ACTIVATION_SCALE, ANY_ROLE, CONTENT_ROLES, POLES, ROLES
 from builder.store import NO_CLUSTERS, Clusters, RunStore, Shard, merge, shards, write_database
 from tests.micro import watch_bars
-from tests.readings import readings
+from tests.readings import stand
 from tests.store.synthetic import (
     Scale,
     copies_of,
@@ -76,11 +75,6 @@ def order(row: dict[str, Any]) -> tuple[Any, ...]:
     return (row["value"] * (1, -1)[row["pole"] == 0], row["doc_id"], row.get("position", 0))
 
 
-def best(rows: list[dict[str, Any]], n: int) -> list[dict[str, Any]]:
-    """The plain rule: what stands for each of the first ``n`` readings."""
-    return [{**found[0], "repeats": min(len(found), n) - 1} for found in readings(rows)[:n]]
-
-
 def grouped(rows: list[dict[str, Any]], *names: str) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
     found: defaultdict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
@@ -96,7 +90,7 @@ def test_examples_are_those_of_a_plain_loop(folders: list[Path], database: Path)
     with RunStore(database) as store:
         for (direction, role, pole), rows in lists.items():
             found = store.examples(names[direction], pole=POLES[pole], role=ROLES[role])
-            wanted = best(rows, SETTINGS.top)
+            wanted = stand(rows, SETTINGS.top)
             assert [item.place for item in found] == list(range(SETTINGS.top))
             for item, row in zip(found, wanted, strict=True):
                 window, stop = item.window, row["start"] + len(row["activations"])
@@ -127,15 +121,14 @@ def test_the_list_over_all_roles_takes_each_cluster_once(
         for rows in grouped(
             rows_of(folders, "examples.parquet"), "direction", "role", "pole"
         ).values()
-        for found in readings(rows)[: pool_size(SETTINGS.top)]
-        for row in found[: SETTINGS.top]
+        for row in rows
         if row["role"] < len(CONTENT_ROLES)
     ]
     names = [item.id for item in directions_of(SCALE.directions).directions]
     with RunStore(database) as store:
         for (direction, pole), rows in grouped(kept, "direction", "pole").items():
             found = store.examples(names[direction], pole=POLES[pole], role=ANY_ROLE)
-            wanted = best(sorted(rows, key=lambda row: row["role"]), SETTINGS.top)
+            wanted = stand(rows, SETTINGS.top)
             assert [item.window.doc_id for item in found] == [row["doc_id"] for row in wanted]
 
 
