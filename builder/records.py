@@ -6,6 +6,7 @@ nothing here imports torch or duckdb.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,6 +17,8 @@ Writer = Literal["o_proj", "down_proj"]
 Pole = Literal["max", "min"]
 Kind = Literal["delta", "raw", "control"]
 Side = Literal["left", "right"]
+Scorer = Literal["detection", "fuzzing", "embedding"]
+Stratum = Literal["pole", "other", "middle", "random"]
 
 WRITERS: tuple[Writer, ...] = ("o_proj", "down_proj")
 #: The matrices that read the residual stream; a mixture's or a fused one's parts count as one.
@@ -35,6 +38,10 @@ ROLES: tuple[str, ...] = ("user", "assistant", "system", "tool", "text", "templa
 CONTENT_ROLES: tuple[str, ...] = ROLES[:-1]
 #: The pseudo-role of lists that take each document once, by its best content role.
 ANY_ROLE = "any"
+#: The labeler of labels that a person wrote.
+HAND = "by hand"
+SCORERS: tuple[Scorer, ...] = ("detection", "fuzzing", "embedding")
+STRATA: tuple[Stratum, ...] = ("pole", "other", "middle", "random")
 
 #: What a scan measures: the tuned model's activations and, with the base scanned as well, the
 #: base's at the same tokens, and the difference tuned - base.
@@ -261,8 +268,14 @@ class Label:
     """A short text for one pole of a direction, by a labeler; ``text`` of at most 10 words.
 
     ``text`` None means the labeler found no consistent pattern, which is an answer. ``keywords``
-    are single terms that search may use as well. ``labeler`` names the method (``keywords``) or
-    the model that answered; ``prompt_hash`` the prompt it saw (empty without one).
+    are single terms that search may use as well. ``labeler`` names the method (``keywords``), the
+    model that answered, or HAND; ``prompt_hash`` the prompt it saw (empty without one).
+
+    A labeler may give several candidates for a pole, made from different examples: ``candidate``
+    counts them from 0, ``is_chosen`` is true of one, and ``agreement`` (0 to 1, None of a single
+    one) is how alike their texts are. ``example_docs`` are the documents it was made from.
+    ``created`` is the day the answer arrived and ``author`` the person, where one is known;
+    ``cost`` is what the request cost in US dollars, None where no price is known.
     """
 
     direction: str
@@ -277,6 +290,12 @@ class Label:
     example_docs: tuple[int, ...] = ()
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    candidate: int = 0
+    is_chosen: bool = True
+    agreement: float | None = None
+    author: str = ""
+    created: str = ""
+    cost: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +303,8 @@ class LabelFailure:
     """Why one pole has no label: a typed reason and what was seen; never shown as a label.
 
     ``reason``: ``refusal`` ``truncated`` ``empty`` ``malformed`` ``schema`` ``content_filter``
-    ``timeout`` ``http`` ``no_examples``.
+    ``timeout`` ``http`` ``no_examples`` ``budget`` (not asked, since the budget was used up).
+    ``candidate`` as in :class:`Label`: a pole may have a label although one candidate failed.
     """
 
     direction: str
@@ -295,3 +315,95 @@ class LabelFailure:
     prompt_hash: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    candidate: int = 0
+    cost: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How well a label tells the texts at a pole from others, on texts its labeler never saw.
+
+    ``text`` is the label that was judged, ``judge`` who judged it. Positive are documents as
+    extreme as the examples kept, negative those that reach at most half-way to them from the median
+    document; ``between`` is the share of documents that are neither and are not counted. ``f1`` and
+    ``auprc`` are those of the whole population, every judged text weighing as much as the share of
+    documents it stands for (``base_rate`` is that of the positive ones among both), with 95%
+    intervals by stratified bootstrap; ``chance`` are the bounds of ``f1`` over shuffled verdicts.
+    All are None when nothing could be judged. ``unparsed`` texts got no verdict, by reason in
+    ``faults``, and count as neither right nor wrong. ``split`` is ``test``, or ``select`` for the
+    texts that decide between candidates.
+    """
+
+    direction: str
+    pole: Pole
+    labeler: str
+    scorer: Scorer
+    judge: str
+    text: str
+    f1: float | None
+    auprc: float | None
+    f1_interval: tuple[float, float] | None = None
+    auprc_interval: tuple[float, float] | None = None
+    chance: tuple[float, float] | None = None
+    base_rate: float = 0.0
+    between: float = 0.0
+    n_positive: int = 0
+    n_negative: int = 0
+    unparsed: int = 0
+    faults: Mapping[str, int] = field(default_factory=dict)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = None
+    candidate: int = 0
+    split: Literal["test", "select"] = "test"
+    judged: tuple[Judged, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One text that a label was judged on.
+
+    ``stratum``: ``pole`` (of the examples of this pole), ``other`` (of the other pole), ``middle``
+    or ``random`` (of the held-out random documents: beyond the median, and below it). ``place`` is
+    the place in the list it comes from: the pole's examples (role "any") or ``RunStore.held_out``.
+    ``verdict`` from 0 to 1, how well the label fits by the judge, at least 0.5 meaning yes; None
+    without one. ``weight`` is the share of documents it stands for. ``marked`` are the tokens that
+    were marked in it (fuzzing only).
+    """
+
+    stratum: Stratum
+    place: int
+    doc_id: int
+    truth: bool
+    verdict: float | None
+    weight: float
+    marked: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Similar:
+    """Another pole whose label says much the same: ``similarity`` from 0 to 1, measured ``by``."""
+
+    direction: str
+    pole: Pole
+    other: str
+    other_pole: Pole
+    similarity: float
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """What a stage (``labels`` or ``scores``) asked of one model, as its server counted it.
+
+    ``requests`` got a reply; ``unmetered`` of them came without a believable count of tokens, which
+    was estimated. ``cost`` in US dollars, None where no price is known.
+    """
+
+    stage: str
+    model: str
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    unmetered: int
+    cost: float | None

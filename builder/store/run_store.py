@@ -24,14 +24,14 @@ from builder.records import (
     Spectrum,
     Window,
 )
-from builder.store.label_tables import LabelTables
 from builder.store.rows import Count, DirectionRow, Saturation, SourceShare
+from builder.store.score_tables import ScoreTables
 from builder.store.windows import read_window
 
 Quantized = npt.NDArray[np.int16]
 
 
-class RunStore(LabelTables):
+class RunStore(ScoreTables):
     """A run's database, opened for reading unless asked; use as a context manager."""
 
     def directions(self) -> list[DirectionRow]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 
 #: Raised when tables change; an older file is refused with the advice to merge again.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 SCHEMA = """
 CREATE TABLE meta (key VARCHAR PRIMARY KEY, value VARCHAR NOT NULL);
@@ -63,16 +63,38 @@ CREATE TABLE quantile_examples (
 CREATE TABLE counts (
     what VARCHAR NOT NULL, name VARCHAR NOT NULL, layer INTEGER, n BIGINT NOT NULL);
 CREATE TABLE labels (
-    direction INTEGER NOT NULL, pole UTINYINT NOT NULL, labeler VARCHAR NOT NULL, text VARCHAR,
+    direction INTEGER NOT NULL, pole UTINYINT NOT NULL, labeler VARCHAR NOT NULL,
+    candidate INTEGER NOT NULL, is_chosen BOOLEAN NOT NULL, text VARCHAR,
     explanation VARCHAR NOT NULL, keywords VARCHAR[] NOT NULL, kind VARCHAR NOT NULL,
-    confidence DOUBLE, prompt_hash VARCHAR NOT NULL, example_docs BIGINT[] NOT NULL,
-    prompt_tokens BIGINT NOT NULL, completion_tokens BIGINT NOT NULL,
-    PRIMARY KEY (direction, pole, labeler));
+    confidence DOUBLE, agreement DOUBLE, prompt_hash VARCHAR NOT NULL,
+    example_docs BIGINT[] NOT NULL, prompt_tokens BIGINT NOT NULL,
+    completion_tokens BIGINT NOT NULL, cost DOUBLE, author VARCHAR NOT NULL,
+    created VARCHAR NOT NULL, PRIMARY KEY (direction, pole, labeler, candidate));
 CREATE TABLE label_failures (
     direction INTEGER NOT NULL, pole UTINYINT NOT NULL, labeler VARCHAR NOT NULL,
-    reason VARCHAR NOT NULL, detail VARCHAR NOT NULL, prompt_hash VARCHAR NOT NULL,
-    prompt_tokens BIGINT NOT NULL, completion_tokens BIGINT NOT NULL,
-    PRIMARY KEY (direction, pole, labeler));
+    candidate INTEGER NOT NULL, reason VARCHAR NOT NULL, detail VARCHAR NOT NULL,
+    prompt_hash VARCHAR NOT NULL, prompt_tokens BIGINT NOT NULL,
+    completion_tokens BIGINT NOT NULL, cost DOUBLE,
+    PRIMARY KEY (direction, pole, labeler, candidate));
+CREATE TABLE scores (
+    direction INTEGER NOT NULL, pole UTINYINT NOT NULL, labeler VARCHAR NOT NULL,
+    candidate INTEGER NOT NULL, scorer VARCHAR NOT NULL, split VARCHAR NOT NULL,
+    judge VARCHAR NOT NULL, text VARCHAR NOT NULL, f1 DOUBLE, auprc DOUBLE, f1_interval DOUBLE[],
+    auprc_interval DOUBLE[], chance DOUBLE[], base_rate DOUBLE NOT NULL,
+    between_share DOUBLE NOT NULL, n_positive BIGINT NOT NULL, n_negative BIGINT NOT NULL,
+    unparsed BIGINT NOT NULL, faults MAP(VARCHAR, BIGINT) NOT NULL, prompt_tokens BIGINT NOT NULL,
+    completion_tokens BIGINT NOT NULL, cost DOUBLE,
+    judged STRUCT(stratum UTINYINT, place INTEGER, doc_id BIGINT, truth BOOLEAN, verdict FLOAT,
+                  weight DOUBLE, marked UINTEGER[])[] NOT NULL,
+    PRIMARY KEY (direction, pole, labeler, candidate, scorer, split));
+CREATE TABLE similar_labels (
+    direction INTEGER NOT NULL, pole UTINYINT NOT NULL, place INTEGER NOT NULL,
+    other INTEGER NOT NULL, other_pole UTINYINT NOT NULL, similarity DOUBLE NOT NULL,
+    measure VARCHAR NOT NULL, PRIMARY KEY (direction, pole, place));
+CREATE TABLE spend (
+    stage VARCHAR NOT NULL, model VARCHAR NOT NULL, requests BIGINT NOT NULL,
+    prompt_tokens BIGINT NOT NULL, completion_tokens BIGINT NOT NULL, unmetered BIGINT NOT NULL,
+    cost DOUBLE, PRIMARY KEY (stage, model));
 """
 
 
@@ -103,6 +125,16 @@ def insert_rows(
     if rows:
         marks = ", ".join("?" * len(rows[0]))
         connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+
+
+def insert_records(
+    connection: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Inserts dictionaries whose keys are the columns of the table, all at once."""
+    if not rows:
+        return
+    types = connection.sql(f"SELECT * FROM {table} LIMIT 0").to_arrow_table().schema
+    insert_table(connection, table, pa.Table.from_pylist(list(rows), schema=types))
 
 
 def insert_table(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:

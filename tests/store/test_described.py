@@ -55,5 +55,7 @@ def test_a_database_of_another_schema_is_refused_with_what_to_do(
     with monkeypatch.context() as patched:
         patched.setattr("builder.store.merge.SCHEMA_VERSION", schema.SCHEMA_VERSION - 1)
         write_database(path, directions, [], settings=ScanSettings(), meta={})
-    with pytest.raises(StoreError, match=r"schema 2, this .* reads 3; delete it and run .*scan"):
+    old, new = schema.SCHEMA_VERSION - 1, schema.SCHEMA_VERSION
+    said = rf"schema {old}, this .* reads {new}; delete it and run .*scan"
+    with pytest.raises(StoreError, match=said):
         RunStore(path)
