@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import shutil
 from collections import Counter, defaultdict
@@ -35,6 +36,8 @@ from tests.store.synthetic import (
 SCALE = Scale(with_base=True)
 SETTINGS = ScanSettings(top=4, tail=10, reservoir=9, held_out=4, quantiles=3)
 SHARDS = 5
+
+_MOMENTS = ("n", "total", "squares")
 
 Dump = dict[str, list[tuple[Any, ...]]]
 
@@ -230,8 +233,13 @@ def test_saturation_is_the_extreme_over_growing_shares(folders: list[Path], data
         if row["what"] == "levels":
             held[int(row["name"])] += row["n"]
     names = [item.id for item in directions_of(SCALE.directions).directions]
+    stats = grouped(rows_of(folders, "stats.parquet"), "direction", "model")
+    gains: list[float] = []
     with RunStore(database) as store:
         for direction, name in enumerate(names):
+            content = [row for row in stats[direction, 0] if row["role"] < len(CONTENT_ROLES)]
+            n, total, squares = (sum(row[of] for row in content) for of in _MOMENTS)
+            spread = math.sqrt(squares / n - (total / n) ** 2)
             top, bottom = store.saturation(name)
             rows = levels[direction,]
             shares = [level for level in range(11, -1, -1) if held[level]]
@@ -243,10 +251,13 @@ def test_saturation_is_the_extreme_over_growing_shares(folders: list[Path], data
                     pick(row[column] for row in rows if row["level"] >= level) for level in shares
                 )
             assert top.documents[-1] == SHARDS * SCALE.documents
-            assert top.gain is not None
-            assert bottom.gain is not None
-            spread = (top.extremes[-1] - top.extremes[-2]) / top.gain if top.gain else 0.05
-            assert spread == pytest.approx(0.05, rel=0.1)
+            for found in (top, bottom):
+                assert found.gain is not None
+                added = abs(found.extremes[-1] - found.extremes[-4])
+                doublings = math.log2(found.documents[-1] / found.documents[-4])
+                assert found.gain == pytest.approx(added / doublings / spread)
+                gains.append(found.gain)
+    assert any(gains)
 
 
 def test_samples_come_in_the_order_of_their_priority(folders: list[Path], database: Path) -> None:
