@@ -10,9 +10,11 @@ different ones if there are as many.
 A part keeps what any whole may need. Of a cluster the ``top`` best readings: were it to stand for
 none of them, the list would be full. Of a reading the ``top`` lowest ids, one of each cluster,
 likewise. And readings up to the ``top``-th that holds a cluster which no better one holds, since
-such a reading is in the list, and half as many to spare: where further parts give a reading a lower
-id, that one's cluster may be all that a later reading has. So batches, shards and their order
-change nothing, but where that happens to more than a third of what a part holds of a list.
+such a reading is in the list, and as many to spare: where further parts give a reading a lower id,
+that one's cluster may be all that a later reading has. Twice ``top`` are enough. Whatever further
+parts bring, each of these readings has something that stands for it, or its own cluster stands for
+a better one; so something that stands answers for two of them at most, for its reading and for its
+cluster. Batches, shards and their order change nothing.
 """
 
 from __future__ import annotations
@@ -81,7 +83,7 @@ def no_candidates(models: int, width: int) -> Candidates:
 
 def depth(top: int) -> int:
     """How many readings with a cluster of their own a part keeps for a list of ``top``."""
-    return top + (top + 1) // 2
+    return 2 * top
 
 
 def best_candidates(parts: Sequence[Candidates], top: int) -> Candidates:
