@@ -218,19 +218,17 @@ def measure(shape: str, options: argparse.Namespace) -> None:
         chats = [item for item in documents(options.documents, turns) if item.messages]
         few = chats[:: max(1, len(chats) // options.few)]
         tokenizer = DocumentTokenizer(model.tokenizer, min(1024, model.context))
-        n = 0
-
-        def theirs() -> None:
-            nonlocal n
-            n = published_loop(model, few, directions)[0]
+        n = published_loop(model, few, directions)[0]
 
         def whole() -> None:
             shard_files(scanner.scan(tokenizer.tokenize(chats)), settings)
 
-        ours, loop = timed(whole, model.device) / tokens, timed(theirs, model.device) / n
+        ours, loop, ratio = compare(
+            whole, lambda: published_loop(model, few, directions), model.device, options.pairs
+        )
         print(
-            f"| {shape} | published loop, tokens made in both | {1 / ours:,.0f} | {1 / loop:,.0f} "
-            f"| {loop / ours:.1f} |",
+            f"| {shape} | published loop, tokens made in both | {tokens / ours:,.0f} | "
+            f"{n / loop:,.0f} | {ratio * tokens / n:.1f} |",
             flush=True,
         )
 

@@ -94,11 +94,15 @@ def join_runs(folders: Sequence[Path], out: Path) -> Path:
             return _finish_joined(runs, out)
         settings = _joined_settings(runs, out)
         try:
+            if is_held(beside):
+                raise StoreError(f"{beside}: another weightatlas process is working here")
+            shutil.rmtree(beside, ignore_errors=True)
             with disk_errors(out.parent):
-                if is_held(beside):
-                    raise StoreError(f"{beside}: another weightatlas process is working here")
-                shutil.rmtree(beside, ignore_errors=True)
-                beside.mkdir(parents=True)
+                try:
+                    beside.mkdir(parents=True)
+                except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+                    # Below a file, or below what only looks like a folder, such as /proc.
+                    raise StoreError(f"{out}: cannot be made: {error.strerror}") from error
                 _write(runs, Run(beside, settings))
                 beside.rename(out)
         except BaseException:
@@ -234,12 +238,18 @@ def _joined_settings(runs: Sequence[_Finished], out: Path) -> Settings:
 
 
 def _parts_of(runs: Sequence[_Finished]) -> dict[str, Origin]:
-    """Each part once, by what it holds, in the order of the runs."""
+    """Each part once, by the documents it holds, in the order of the runs.
+
+    What its notes say of them depends on the parts before it in its run: those of the first run
+    that has it are taken. A part that one run holds twice is two.
+    """
     found: dict[str, Origin] = {}
     for item in runs:
+        seen: Counter[str] = Counter()
         for index, part in enumerate(item.parts):
-            slices = [(one["digest"], one["notes_digest"]) for one in part["slices"]]
-            key = digest_of(part["stamp"], slices)
+            documents = digest_of([one["digest"] for one in part["slices"]])
+            seen[documents] += 1
+            key = digest_of(documents, seen[documents])
             found.setdefault(key, (part, item, item.own_units(index)))
     return found
 

@@ -60,16 +60,18 @@ class JoinedCorpus:
     def _put_clusters(self, slices: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
         """Counts the documents that are not the first of their cluster, over all parts so far.
 
-        ``repeated``: by source, documents that were the first in their own run.
+        ``repeated``: by source, how many documents more than clusters begin here are the first of
+        theirs by the notes, which know the parts of their own run alone.
         """
         found = [self._notes(item) for item in slices]
         clusters = np.concatenate([item[0] for item in found] or [self._clusters[:0]])
         is_first = np.concatenate([item[1] for item in found] or [np.zeros(0, dtype=np.bool_)])
         sources = [source for item in found for source in item[2]]
-        seen = np.isin(clusters, self._clusters)
-        repeated = Counter(sources[at] for at in np.flatnonzero(is_first & seen).tolist())
-        values, n = np.unique(clusters, return_counts=True)
-        further = n - ~np.isin(values, self._clusters)
+        values, first, n = np.unique(clusters, return_index=True, return_counts=True)
+        is_new = ~np.isin(values, self._clusters)
+        repeated = Counter(sources[at] for at in np.flatnonzero(is_first).tolist())
+        repeated.subtract(sources[at] for at in first[is_new].tolist())
+        further = n - is_new
         data = clusters_bytes(values[further > 0], further[further > 0].astype(np.int64))
         file = f"{name}.clusters.parquet"
         (self.folder / file).write_bytes(data)
@@ -77,7 +79,7 @@ class JoinedCorpus:
         return {
             "clusters": file,
             "clusters_digest": digest_of_bytes(data),
-            "repeated": dict(sorted(repeated.items())),
+            "repeated": {source: n for source, n in sorted(repeated.items()) if n},
         }
 
     def _notes(

@@ -26,7 +26,7 @@ from builder.run_folder import Run, digest_of
 from builder.scan_progress import ScanProgress
 
 #: Goes into every shard's fingerprint; raised when the scan computes something else.
-_SCAN_VERSION = 4
+_SCAN_VERSION = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -265,3 +265,36 @@ def test_a_run_inside_a_run_that_is_joined_is_refused(
         with pytest.raises(ConfigError, match=r"lies in .*b, a run that is to be joined"):
             join(out, scanned["a"], scanned["b"])
     assert sorted(scanned["b"].rglob("*")) == before
+
+
+def counts_of(folder: Path, what: str) -> int:
+    with RunStore(folder / "run.duckdb") as store:
+        return sum(count.n for count in store.counts() if count.what == what)
+
+
+def test_a_source_that_runs_share_counts_once_whatever_came_before_it(tmp_path: Path) -> None:
+    rng = random.Random(5)
+    shared = [micro.sentence(rng, 12) for _ in range(5)]
+    first, last = ([micro.sentence(rng, n) for _ in range(20)] for n in (12, 11))
+    one = write_texts(tmp_path / "one.jsonl", [*first, *shared])
+    two = write_texts(tmp_path / "two.jsonl", [*shared, *last])
+    runs = tmp_path / "runs"
+    scan(run_of(runs / "x", one))
+    for name, sources in (("y", (two, one)), ("g", (one, two))):
+        scan(run_of(runs / name, sources[0]))
+        scan(run_of(runs / name, *sources))
+    wanted = [counts_of(runs / "g", what) for what in ("documents", "distinct", "tokens")]
+    assert wanted[:2] == [50, 45]
+    for named in ("xy", "yx", "gx", "xg", "gy", "yg", "xgy"):
+        join(runs / named, *(runs / name for name in named))
+        found = [counts_of(runs / named, what) for what in ("documents", "distinct", "tokens")]
+        assert found == wanted, named
+        with RunStore(runs / named / "run.duckdb") as store:
+            ids = [row.id for row in store.directions()]
+            assert {s.all_documents for item in ids for s in store.sources(item)} == {45}
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, scanned: dict[str, Path]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="file/x: cannot be made"):
+        join_runs(list(scanned.values()), tmp_path / "file" / "x")

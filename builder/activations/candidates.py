@@ -10,9 +10,11 @@ different ones if there are as many.
 A part keeps what any whole may need. Of a cluster the ``top`` best readings: were it to stand for
 none of them, the list would be full. Of a reading the ``top`` lowest ids, one of each cluster,
 likewise. And readings up to the ``top``-th that holds a cluster which no better one holds, since
-such a reading is in the list, and half as many to spare: where further parts give a reading a lower
-id, that one's cluster may be all that a later reading has. So batches, shards and their order
-change nothing, but where that happens to more than a third of what a part holds of a list.
+such a reading is in the list, and as many to spare: where further parts give a reading a lower id,
+that one's cluster may be all that a later reading has. Twice ``top`` are enough. Whatever further
+parts bring, each of these readings has something that stands for it, or its own cluster stands for
+a better one; so something that stands answers for two of them at most, for its reading and for its
+cluster. Batches, shards and their order change nothing.
 """
 
 from __future__ import annotations
@@ -81,7 +83,7 @@ def no_candidates(models: int, width: int) -> Candidates:
 
 def depth(top: int) -> int:
     """How many readings with a cluster of their own a part keeps for a list of ``top``."""
-    return top + (top + 1) // 2
+    return 2 * top
 
 
 def best_candidates(parts: Sequence[Candidates], top: int) -> Candidates:
@@ -89,33 +91,51 @@ def best_candidates(parts: Sequence[Candidates], top: int) -> Candidates:
     merged = joined(parts)
     if not len(merged):
         return merged
-    group, prefix, cluster, doc_id = merged.group, merged.prefix, merged.cluster, merged.doc_id
-    signed = np.where(group % 2 == 0, -merged.value, merged.value)
-    order = np.lexsort((prefix, group))
-    new = _starts(group[order], prefix[order])
-    worth = np.empty_like(signed)
-    worth[order] = np.minimum.reduceat(signed[order], np.nonzero(new)[0])[_runs(new)]
-    # The lowest document of each cluster in each reading.
-    order = np.lexsort((merged.piece, doc_id, cluster, prefix, group))
-    rows = order[_starts(group[order], prefix[order], cluster[order])]
+    group = merged.group
+    reading, cluster = _readings(merged), _numbered(merged.cluster)
+    # The lowest document of each cluster in each reading. Small numbers in one key sort fast.
+    both = reading * (cluster.max() + 1) + cluster
+    order = np.lexsort((merged.piece, merged.doc_id, both))
+    rows = order[_starts(both[order])]
     # The best readings of each cluster.
-    order = np.lexsort((prefix[rows], worth[rows], cluster[rows], group[rows]))
+    order = np.argsort(cluster[rows] * (reading.max() + 1) + reading[rows], kind="stable")
     of_cluster = np.empty(len(rows), dtype=np.int64)
     of_cluster[order] = _numbers(_starts(group[rows][order], cluster[rows][order]))
     rows, of_cluster = rows[of_cluster < top], of_cluster[of_cluster < top]
     # The lowest documents of each reading.
-    order = np.lexsort((doc_id[rows], prefix[rows], worth[rows], group[rows]))
+    order = np.lexsort((merged.doc_id[rows], reading[rows]))
     rows, of_cluster = rows[order], of_cluster[order]
-    of_reading = _numbers(_starts(group[rows], prefix[rows]))
+    of_reading = _numbers(_starts(reading[rows]))
     rows, of_cluster = rows[of_reading < top], of_cluster[of_reading < top]
     # Readings up to the last that holds a cluster which no better one holds.
-    new = _starts(group[rows], prefix[rows])
+    new = _starts(reading[rows])
     starts = np.nonzero(new)[0]
     brings = np.logical_or.reduceat(of_cluster == 0, starts)
     first_of_group = _starts(group[rows[starts]])
     before = np.cumsum(brings, dtype=np.int64) - brings
     before -= before[np.nonzero(first_of_group)[0]][_runs(first_of_group)]
     return merged.at(rows[(before < depth(top))[_runs(new)]])
+
+
+def _readings(rows: Candidates) -> npt.NDArray[np.int64]:
+    """The number of each row's reading, counted over all groups from the best of the first on."""
+    signed = np.where(rows.group % 2 == 0, -rows.value, rows.value)
+    order = np.lexsort((rows.prefix, rows.group))
+    new = _starts(rows.group[order], rows.prefix[order])
+    starts = np.nonzero(new)[0]
+    worth, one_each = np.minimum.reduceat(signed[order], starts), order[starts]
+    rank = np.empty(len(starts), dtype=np.int64)
+    by_worth = np.lexsort((rows.prefix[one_each], worth, rows.group[one_each]))
+    rank[by_worth] = np.arange(len(starts))
+    found = np.empty(len(rows), dtype=np.int64)
+    found[order] = rank[_runs(new)]
+    return found
+
+
+def _numbered(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """Equal numbers from 0 on for equal values."""
+    found: npt.NDArray[np.int64] = np.unique(values, return_inverse=True)[1]
+    return found
 
 
 def _runs(starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

@@ -22,11 +22,12 @@ from builder.activations.batch import Batch, Padding, cut_batches, make_batch
 from builder.activations.candidates import Candidates
 from builder.activations.hooks import first_layers, residual_hooks
 from builder.activations.model import ScannedModel
+from builder.activations.shard_files import length_class
 from builder.activations.sums import Stats
 from builder.activations.tokens import Dropped, TokenizedDocument
 from builder.config import ScanSettings
 from builder.errors import ScanError
-from builder.records import LEVELS, ROLES, DirectionSet
+from builder.records import CONTENT_ROLES, LEVELS, ROLES, DirectionSet
 
 #: (what, name, layer) as in COUNTS_SCHEMA.
 CountKey = tuple[str, str, int | None]
@@ -250,9 +251,13 @@ def _count(documents: Sequence[Pieces], counts: Counter[CountKey]) -> None:
         counts["noted", "documents cut at scan.max_tokens", None] += int(pieces[-1].cut)
         for note in pieces[0].notes:
             counts["noted", note, None] += 1
+        content = 0
         for item in pieces:
             own = slice(item.context, None)
+            content += int((item.roles[own] < len(CONTENT_ROLES)).sum())
             counts["tokens", document.source, None] += len(item.ids) - item.context
             counts["excluded", "beginning of sequence", None] += int(item.special[own].sum())
             for role, n in enumerate(np.bincount(item.roles[own], minlength=len(ROLES))):
                 counts["roles", ROLES[role], None] += int(n)
+        if document.is_first and content:
+            counts["length", f"{length_class(content)} {document.source}", None] += 1

@@ -7,6 +7,7 @@ them. Neither torch nor duckdb is needed to read this module.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +15,15 @@ import pyarrow.parquet as pq
 
 from builder.errors import StoreError
 from builder.records import HISTOGRAM_BINS
+
+#: Lengths of documents are counted in classes, of which so many double the length.
+CLASSES_AN_OCTAVE = 4
+
+
+def length_class(tokens: int) -> int:
+    """The class of documents of so many tokens (at least 1): about 2^(class / 4) of them."""
+    return round(CLASSES_AN_OCTAVE * math.log2(tokens))
+
 
 #: Columns of a shard's ``examples.parquet``, the candidates of every list (see ``candidates``);
 #: ``direction`` is the index in the direction set, ``role`` and ``pole`` are indices into ROLES and

@@ -52,6 +52,9 @@ class Sums:
         self._counts = torch.zeros(size, dtype=torch.int64, device=device)
         self._columns = torch.arange(width, dtype=torch.int32, device=device) * _SLOTS
         self._width = width
+        # Sums are of the distances from a value near the mean, without which the moments of a
+        # direction that all tokens lie far along, by nearly the same, would be lost to rounding.
+        self._shift: torch.Tensor | None = None
         self._one = torch.ones((), dtype=torch.int64, device=device)
 
     def add(
@@ -65,10 +68,13 @@ class Sums:
         belongs = torch.zeros(len(role), _R + 1, device=activation.device)
         belongs.scatter_(1, role[:, None], 1.0)
         belongs = belongs[:, :_R]
-        self._n += belongs.sum(dim=0).long()
-        self._total += belongs.T @ activation
-        torch.mul(activation, activation, out=spare)
-        self._squares += belongs.T @ spare
+        n = belongs.sum(dim=0)
+        self._n += n.long()
+        if self._shift is None:
+            self._shift = (belongs.T @ activation).sum(dim=0) / n.sum().clamp(min=1)
+        torch.sub(activation, self._shift, out=spare)
+        self._total += belongs.T @ spare
+        self._squares += belongs.T @ spare.mul_(spare)
         # [-1, 1] to [0, bins]; rounding may put a cosine a little outside.
         bins.copy_(torch.add(activation, 1.0, out=spare).mul_(HISTOGRAM_BINS / 2))
         bins.clamp_(0, HISTOGRAM_BINS)  # of integers: not even NaN gets past
@@ -88,9 +94,15 @@ class Sums:
 
     def put(self, stats: Stats, model: int, where: npt.NDArray[np.int64]) -> None:
         """Writes the sums to the places ``where`` of ``model``."""
+        n = self._n.cpu().double().numpy()[None, :]
+        shift = np.zeros((self._width, 1))
+        if self._shift is not None:
+            shift = self._shift.cpu().double().numpy()[:, None]
+        off = self._total.T.cpu().double().numpy()
         stats.n[model, where] = self._n.cpu().numpy()[None, :]
-        stats.total[model, where] = self._total.T.cpu().double().numpy()
-        stats.squares[model, where] = self._squares.T.cpu().double().numpy()
+        stats.total[model, where] = off + n * shift
+        squares = self._squares.T.cpu().double().numpy()
+        stats.squares[model, where] = squares + shift * (2 * off + n * shift)
         stats.minimum[model, where] = self._minimum[:_R].T.cpu().numpy()
         stats.maximum[model, where] = self._maximum[:_R].T.cpu().numpy()
         counts = self._counts.view(_R + 1, self._width, _SLOTS)[:_R].cpu().numpy()

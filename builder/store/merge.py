@@ -120,8 +120,7 @@ def _merge(
             bar.update()
         stats.insert(connection)
         tail_contest(settings.tail).run(connection, shards, bar.update)
-        by_source = (_of(counted, "distinct"), _of(counted, "tokens"))
-        insert_sources(connection, n_directions, *by_source)
+        insert_sources(connection, n_directions, _of(counted, "distinct"), _lengths(counted))
         connection.execute("DROP TABLE tail")
         levels = {int(name): n for name, n in _of(counted, "levels").items()}
         insert_saturation(connection, shards, stats.content_spread(), levels)
@@ -155,6 +154,15 @@ def _insert_counts(
     found: Counter[tuple[str, str]] = Counter()
     for row in summed.to_pylist():
         found[row["what"], row["name"]] += row["n"]
+    return found
+
+
+def _lengths(counted: Counter[tuple[str, str]]) -> dict[str, dict[int, int]]:
+    """Per source, how many of its distinct documents are in each class of length."""
+    found: dict[str, dict[int, int]] = {}
+    for name, n in _of(counted, "length").items():
+        length, _, source = name.partition(" ")
+        found.setdefault(source, {})[int(length)] = n
     return found
 
 

@@ -163,7 +163,7 @@ def insert_saturation(
     """Fills ``saturation``: the extremes over random shares of the corpus, each twice the last.
 
     ``documents`` is the number of documents in each level. The share 2^-l holds the levels from l
-    on. ``gain`` is what each of the last DOUBLINGS doublings added to the extreme on average, in
+    on. ``gain`` is what a doubling added to the extreme over the last DOUBLINGS shares, in
     standard deviations of content tokens (``spread``): one alone adds nothing half of the time,
     whatever the distribution. Unknown where there are fewer shares.
     """
@@ -190,13 +190,15 @@ def insert_saturation(
             extremes = reached[pole][direction][known].tolist()
             if not extremes:
                 continue
-            gain = None
+            gain, shares = None, sizes[known]
             if len(extremes) > DOUBLINGS:
-                gain = abs(extremes[-1] - extremes[-1 - DOUBLINGS]) / DOUBLINGS
+                # In a small corpus the shares, dealt at random, may be far from doublings.
+                doublings = np.log2(shares[-1] / shares[-1 - DOUBLINGS])
+                gain = float(abs(extremes[-1] - extremes[-1 - DOUBLINGS]) / doublings)
             one = float(spread[direction])
             rows["direction"].append(direction)
             rows["pole"].append(pole)
-            rows["documents"].append(sizes[known].tolist())
+            rows["documents"].append(shares.tolist())
             rows["extremes"].append(extremes)
             rows["gain"].append(None if gain is None or not one > 0 else gain / one)
     form = pa.schema(

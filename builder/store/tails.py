@@ -1,12 +1,16 @@
 """Where do the most extreme documents come from, and is that more than chance?
 
 Of each direction and pole the ``scan.tail`` most extreme documents, one of each cluster, are held
-against the corpus: a source is enriched if it holds more of the tail than as many distinct
-documents drawn at random would (one-sided hypergeometric test), and more than as many tokens drawn
-at random (binomial), for the more tokens a document has, the farther its extreme lies out by
-chance. As there is a test for every direction, pole and source, q-values bound the share of false
-finds among those called enriched (Benjamini & Hochberg 1995); sources that no tail holds count as
-tests, too.
+against the corpus: a source is enriched if it holds more of the tail than chance and the lengths of
+documents explain. The more tokens a document has, the farther its extreme lies out by chance; how
+much more often that puts it into the tail depends on how alike its tokens are: from not at all to
+in proportion to them. So the source is given the greatest share that any such rule gives it. Among
+rules by which a document of L tokens is in the tail as g(L), with g nowhere falling and g(L) / L
+nowhere rising, that is g(L) = min(L, c) for some c: all others as short or long as they may be.
+One-sided tests: hypergeometric against the share of distinct documents, binomial against the
+greatest share over c; the larger p counts. As there is a test for every direction, pole and source,
+q-values bound the share of false finds among those called enriched (Benjamini & Hochberg 1995);
+sources that no tail holds count as tests, too.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from builder.activations.shard_files import CLASSES_AN_OCTAVE
 from builder.records import POLES, ROUNDING
 from builder.store.schema import insert_table
 from builder.store.winners import Contest
@@ -27,7 +32,9 @@ def tail_contest(tail: int) -> Contest:
     """The contest for the tails of every direction and pole, into the table ``tail``.
 
     Documents that begin alike have values that are the same but for rounding. Values closer than
-    ROUNDING to the next are taken for one, and the lowest document ids among them come first.
+    ROUNDING to the next are taken for one, and the lowest document ids among them come first. So
+    parts merge to the whole unless values just that far apart are joined by one of a later part,
+    which at the end of a tail may put one document in the place of another equally far out.
     """
     groups = "direction, pole"
     keep = f"""
@@ -55,9 +62,13 @@ def insert_sources(
     connection: duckdb.DuckDBPyConnection,
     n_directions: int,
     distinct: Mapping[str, int],
-    tokens: Mapping[str, int],
+    lengths: Mapping[str, Mapping[int, int]],
 ) -> None:
-    """Fills ``sources`` from ``tail``; ``distinct`` documents and ``tokens`` are by source."""
+    """Fills ``sources`` from ``tail``.
+
+    ``distinct`` documents are by source; ``lengths`` are, too: how many of the distinct documents
+    are in each class of :func:`builder.activations.shard_files.length_class`.
+    """
     found = connection.sql(
         "SELECT direction, pole, source, count(*) AS n, "
         "sum(count(*)) OVER (PARTITION BY direction, pole)::BIGINT AS tail "
@@ -73,10 +84,10 @@ def insert_sources(
         held[name] = max(held.get(name, 0), own)
     documents = np.asarray([held[name] for name in names], dtype=np.int64)
     everything = max(sum(held.values()), int(tail.max()))
-    own = np.asarray([tokens.get(name, 0) for name in names], dtype=np.int64)
+    shares = greatest_shares(held, lengths)
+    share = np.asarray([shares[name] for name in names])
     p_values = np.maximum(
-        _p_values(n, tail, documents, everything),
-        _p_values_of_tokens(n, tail, own, max(1, sum(tokens.values()))),
+        _p_values(n, tail, documents, everything), _p_values_of_shares(n, tail, share)
     )
     tests = max(len(n), n_directions * len(POLES) * len(held))
     table = {
@@ -106,12 +117,33 @@ def _p_values(n: Numbers, tail: Numbers, documents: Numbers, everything: int) ->
     return chances
 
 
-def _p_values_of_tokens(n: Numbers, tail: Numbers, own: Numbers, everything: int) -> Floats:
-    """Chance that ``n`` or more of ``tail`` tokens are among a source's ``own``."""
+def _p_values_of_shares(n: Numbers, tail: Numbers, share: Floats) -> Floats:
+    """Chance that ``n`` or more of ``tail`` documents are of a source, each by chance ``share``."""
     from scipy.stats import binom
 
-    values: Floats = np.clip(binom.sf(n - 1, tail, own / everything), 0.0, 1.0)
+    values: Floats = np.clip(binom.sf(n - 1, tail, share), 0.0, 1.0)
     return values
+
+
+def greatest_shares(
+    documents: Mapping[str, int], lengths: Mapping[str, Mapping[int, int]]
+) -> dict[str, float]:
+    """The greatest share of the tail that documents' lengths may give each source by chance.
+
+    ``documents`` are the distinct ones by source, whose lengths are distributed as ``lengths`` are;
+    a source without lengths is taken for one of single tokens.
+    """
+    names = sorted(documents)
+    classes = sorted({0}.union(*(lengths.get(name, {}).keys() for name in names)))
+    held = np.zeros((len(names), len(classes)))
+    for row, name in enumerate(names):
+        for found, n in (lengths.get(name) or {0: 1}).items():
+            held[row, classes.index(found)] = n
+    held *= np.asarray([documents[name] for name in names])[:, None] / held.sum(axis=1)[:, None]
+    tokens = 2.0 ** (np.asarray(classes) / CLASSES_AN_OCTAVE)
+    reach = held @ np.minimum(tokens[:, None], tokens[None, :])  # [source, c]
+    shares = (reach / np.maximum(reach.sum(axis=0), 1e-300)).max(axis=1)
+    return dict(zip(names, shares.tolist(), strict=True))
 
 
 def _q_values(p_values: Floats, tests: int) -> Floats:

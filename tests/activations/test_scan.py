@@ -12,6 +12,7 @@ import torch
 from builder.activations.candidates import Candidates, best_candidates, standing
 from builder.activations.corpus import Document
 from builder.activations.scan import Scanner, level
+from builder.activations.sums import Sums, gathered
 from builder.errors import ScanError
 from builder.records import CONTENT_ROLES, HISTOGRAM_BINS, LEVELS, MODELS, ROLES
 from tests import micro
@@ -309,6 +310,61 @@ def made_up(rng: np.random.Generator, n: int) -> Candidates:
         position=np.zeros(n, dtype=np.int32),
         windows=np.zeros((n, 1, 3), dtype=np.int16),
     )
+
+
+def crossed(top: int) -> tuple[Candidates, Candidates]:
+    """Parts where each document of the first takes a reading of the second and the cluster of the
+    next one, so that of every two readings only one has something that stands for it.
+    """
+    first, second = np.arange(1, 2 * top - 2, 2), np.arange(1, 2 * top)
+
+    def part(readings: Any, clusters: Any, doc_id: Any) -> Candidates:
+        n = len(readings)
+        return Candidates(
+            group=np.zeros(n, dtype=np.int64),
+            value=(0.9 - 0.01 * readings).astype(np.float32),
+            doc_id=np.asarray(doc_id),
+            piece=np.zeros(n, dtype=np.int32),
+            cluster=np.asarray(clusters, dtype=np.uint64),
+            prefix=readings.astype(np.uint64),
+            position=np.zeros(n, dtype=np.int32),
+            windows=np.zeros((n, 1, 3), dtype=np.int16),
+        )
+
+    return (
+        part(first, first + 1, np.arange(len(first))),
+        part(second, second, 100 + np.arange(len(second))),
+    )
+
+
+@pytest.mark.parametrize("top", [2, 4, 7])
+def test_parts_that_take_each_others_readings_and_clusters_merge_to_the_whole(top: int) -> None:
+    parts = crossed(top)
+    whole = best_candidates(list(parts), top)
+    merged = best_candidates([best_candidates([part], top) for part in parts], top)
+    shown = [
+        standing(((row, row[1], row[2]) for row in in_rows(found)), top)
+        for found in (whole, merged)
+    ]
+    assert len(shown[0]) == top
+    assert shown[0] == shown[1]
+
+
+def test_the_spread_of_a_direction_far_from_zero_is_not_lost_to_rounding() -> None:
+    torch.manual_seed(0)
+    sums, values = Sums(3, torch.device("cpu")), []
+    means = torch.tensor([0.9, -0.5, 0.0])
+    for _ in range(20):
+        activation = means + 3e-4 * torch.randn(4096, 3)
+        values.append(activation.double())
+        spare, bins = torch.empty(4096, 3), torch.empty(4096, 3, dtype=torch.int32)
+        sums.add(activation, torch.zeros(4096, dtype=torch.long), spare, bins)
+    stats = gathered([{0: sums}], {0: np.arange(3)}, 3)
+    mean = stats.total[0, :, 0] / stats.n[0, :, 0]
+    std = np.sqrt(stats.squares[0, :, 0] / stats.n[0, :, 0] - mean**2)
+    every = torch.cat(values)
+    np.testing.assert_allclose(mean, every.mean(dim=0), atol=1e-7)
+    np.testing.assert_allclose(std, every.std(dim=0, correction=0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(40))

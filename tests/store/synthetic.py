@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from builder.activations.shard_files import SHARD_FILES
+from builder.activations.shard_files import SHARD_FILES, length_class
 from builder.records import (
     ACTIVATION_SCALE,
     HISTOGRAM_BINS,
@@ -316,6 +316,7 @@ def _counts(documents: npt.NDArray[np.int64], scale: Scale) -> dict[str, Any]:
         # The first documents of a shard have been seen in the first one.
         if document < scale.documents or document % scale.documents >= scale.repeated:
             found["distinct", source] += 1
+            found["length", f"{length_class(scale.tokens)} {source}"] += 1
         for role in roles_of(document, scale).tolist():
             found["roles", ROLES[role]] += 1
     keys = sorted(found)

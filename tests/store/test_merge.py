@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import shutil
 from collections import Counter, defaultdict
@@ -35,6 +36,8 @@ from tests.store.synthetic import (
 SCALE = Scale(with_base=True)
 SETTINGS = ScanSettings(top=4, tail=10, reservoir=9, held_out=4, quantiles=3)
 SHARDS = 5
+
+_MOMENTS = ("n", "total", "squares")
 
 Dump = dict[str, list[tuple[Any, ...]]]
 
@@ -187,10 +190,8 @@ def test_the_tail_is_counted_by_source_and_held_against_the_corpus(
 ) -> None:
     lists = grouped(rows_of(folders, "tail.parquet"), "direction", "pole")
     distinct: Counter[str] = Counter()
-    tokens: Counter[str] = Counter()
     for row in rows_of(folders, "counts.parquet"):
-        for what, counter in (("distinct", distinct), ("tokens", tokens)):
-            counter[row["name"]] += row["n"] * (row["what"] == what)
+        distinct[row["name"]] += row["n"] * (row["what"] == "distinct")
     names = [item.id for item in directions_of(SCALE.directions).directions]
     p_values, found_q = [], []
     with RunStore(database) as store:
@@ -211,9 +212,10 @@ def test_the_tail_is_counted_by_source_and_held_against_the_corpus(
                     [[share.n, others], [rest, share.all_documents - share.n - others - rest]],
                     alternative="greater",
                 ).pvalue
-                own = tokens[share.source] / tokens.total()
-                of_tokens = binomtest(share.n, share.tail, own, alternative="greater").pvalue
-                assert share.p_value == pytest.approx(max(wanted, of_tokens))
+                # All documents are of one length here, so that it explains nothing.
+                own = distinct[share.source] / distinct.total()
+                of_share = binomtest(share.n, share.tail, own, alternative="greater").pvalue
+                assert share.p_value == pytest.approx(max(wanted, of_share))
                 p_values.append(share.p_value)
                 found_q.append(share.q_value)
     # Benjamini and Hochberg, as they wrote it, over tests of sources without tail documents too.
@@ -231,8 +233,13 @@ def test_saturation_is_the_extreme_over_growing_shares(folders: list[Path], data
         if row["what"] == "levels":
             held[int(row["name"])] += row["n"]
     names = [item.id for item in directions_of(SCALE.directions).directions]
+    stats = grouped(rows_of(folders, "stats.parquet"), "direction", "model")
+    gains: list[float] = []
     with RunStore(database) as store:
         for direction, name in enumerate(names):
+            content = [row for row in stats[direction, 0] if row["role"] < len(CONTENT_ROLES)]
+            n, total, squares = (sum(row[of] for row in content) for of in _MOMENTS)
+            spread = math.sqrt(squares / n - (total / n) ** 2)
             top, bottom = store.saturation(name)
             rows = levels[direction,]
             shares = [level for level in range(11, -1, -1) if held[level]]
@@ -244,10 +251,13 @@ def test_saturation_is_the_extreme_over_growing_shares(folders: list[Path], data
                     pick(row[column] for row in rows if row["level"] >= level) for level in shares
                 )
             assert top.documents[-1] == SHARDS * SCALE.documents
-            assert top.gain is not None
-            assert bottom.gain is not None
-            spread = (top.extremes[-1] - top.extremes[-2]) / top.gain if top.gain else 0.05
-            assert spread == pytest.approx(0.05, rel=0.1)
+            for found in (top, bottom):
+                assert found.gain is not None
+                added = abs(found.extremes[-1] - found.extremes[-4])
+                doublings = math.log2(found.documents[-1] / found.documents[-4])
+                assert found.gain == pytest.approx(added / doublings / spread)
+                gains.append(found.gain)
+    assert any(gains)
 
 
 def test_samples_come_in_the_order_of_their_priority(folders: list[Path], database: Path) -> None:
