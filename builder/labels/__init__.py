@@ -6,6 +6,9 @@
 ``terms``     words, phrases, symbols and formats in a text
 ``prompts``   the explainer prompt, from templates/prompts/
 ``client``    an OpenAI-compatible endpoint, with a cache of replies and typed failures
+``by_hand``   labels that a person wrote, from labels.toml in the run folder
+``similar``   which poles' labels say much the same
+``precedence`` which of several answers stands for a pole
 ``visible``   text from outside, made safe to show on one line
 
 This package imports nothing here, so that reading one module stays cheap.
