@@ -11,8 +11,9 @@ from markupsafe import Markup, escape
 from builder.pages import charts
 from builder.pages.direction_view import PeakStats
 from builder.pages.formats import fixed, share, short
+from builder.pages.label_view import PoleView
 from builder.pages.spans import plain
-from builder.pages.views import DirectionView, PoleView, RunView, Tail
+from builder.pages.views import DirectionView, RunView, Tail
 from builder.records import POLES, ROLES, Pole
 
 #: Rows of the lists on a model's page.

@@ -32,7 +32,8 @@ date = 2026-11-21
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("by-hand") / "pico"
-    return make_run(folder, name="pico", title="Pico", seed=5, layers=1, ranks=1, documents=12)
+    return make_run(folder, name="pico", title="Pico", seed=5, layers=1, ranks=1, documents=12,
+                    scored=False)  # fmt: skip
 
 
 @pytest.fixture

@@ -112,7 +112,14 @@ def test_an_embedder_decides_where_it_answers_and_words_where_it_does_not() -> N
 
 def test_similar_labels_are_made_anew_when_labels_change_and_only_then(tmp_path: Path) -> None:
     run = make_run(
-        tmp_path / "pico", name="pico", title="P", seed=5, layers=2, ranks=2, documents=12
+        tmp_path / "pico",
+        name="pico",
+        title="P",
+        seed=5,
+        layers=2,
+        ranks=2,
+        documents=12,
+        scored=False,
     )
     database = run / "run.duckdb"
     similar.refresh(database)
