@@ -16,7 +16,7 @@ from builder.pages.views import DirectionView, RunView
 from builder.records import HAND, POLES, SCORERS
 
 #: Best labels on a model's page.
-LISTED = 24
+LISTED = 12
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,6 +226,30 @@ def test_candidates_are_shown_with_what_decided_and_failures_by_reason(
         assert "failed: the labeler refused" in text
 
 
+def test_the_map_shows_scores_and_no_colour_for_what_is_no_better_than_chance(
+    opened: Opened, site: Path, run: RunView
+) -> None:
+    page = opened.page
+    page.goto(f"{site.as_uri()}/{run.page}")
+    page.locator("label[for=by-score]").click()
+    seen = {True: set[str](), False: set[str]()}
+    for item in run.own:
+        views = [side for side in item.poles.values() if side.score]
+        cell = page.locator(f'.map td:has(a[href="{item.name}.html"])')
+        if not views:
+            assert cell.inner_text() == "–"
+            continue
+        good = [side for side in views if not side.doubt]
+        assert ("f0" in (cell.get_attribute("class") or "").split()) == (not good)
+        assert re.fullmatch(r"\d\.\d\d", cell.inner_text())
+        seen[bool(good)].add(
+            cell.locator("a").evaluate("(e) => getComputedStyle(e).backgroundColor")
+        )
+    assert seen[False].isdisjoint(seen[True])
+    expect(page.locator(".scale.of-score")).to_be_visible()
+    expect(page.locator(".scale.of-sigma")).to_be_hidden()
+
+
 def test_similar_labels_are_linked_and_controls_among_them_named(site: Path, run: RunView) -> None:
     texts = [page_of(site, item) for item in run.own]
     alike = [text[text.index('id="alike"') :] for text in texts if 'id="alike"' in text]
@@ -241,6 +265,7 @@ def test_everything_is_said_without_scores_and_without_labels(tmp_path: Path) ->
     model = (out / "m" / "pico" / "index.html").read_text(encoding="utf-8")
     assert "No label of this model is scored" in model
     assert "Best labels" not in model
+    assert "by-score" not in model
     directions = "".join(path.read_text("utf-8") for path in (out / "m" / "pico").glob("l0*.html"))
     assert "Not scored: nothing says how well this label fits other texts." in directions
     assert "judged texts" not in directions
