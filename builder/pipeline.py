@@ -225,6 +225,7 @@ def make_labels(run: Run) -> dict[str, int]:
         label_poles,
         labeler_name,
     )
+    from builder.labels.upkeep import refresh_labels
     from builder.store import RunStore
 
     settings = run.settings.label
@@ -234,7 +235,7 @@ def make_labels(run: Run) -> dict[str, int]:
         raise ConfigError(f"{run.folder}: nothing is scanned yet; run `weightatlas scan` first")
     with claimed(run):
         _refresh_facts(run)
-        _refresh_labels(run.folder)
+        refresh_labels(run.database_path)
         with RunStore(run.database_path) as store:
             scanned = store.meta()["scan_fingerprint"]
             wanted = digest_of(scanned, __version__, label_fingerprint(settings))
@@ -281,7 +282,7 @@ def make_labels(run: Run) -> dict[str, int]:
                 )
         with RunStore(run.database_path, read_only=False) as store:
             store.replace_labels(results, fingerprint=wanted)
-        _refresh_labels(run.folder)
+        refresh_labels(run.database_path)
         labels = [item for item in results if isinstance(item, Label)]
         failures = [item for item in results if isinstance(item, LabelFailure)]
         summary = _label_summary(labels, failures)
@@ -299,14 +300,6 @@ def _refresh_facts(run: Run) -> None:
     if any(meta.get(key) != value for key, value in wanted.items()):
         with RunStore(run.database_path, read_only=False) as store:
             store.update_meta(wanted)
-
-
-def _refresh_labels(folder: Path) -> None:
-    """Brings hand-made labels and similar labels in the database up to date."""
-    from builder.labels import by_hand, similar
-
-    by_hand.refresh(folder, folder / "run.duckdb")
-    similar.refresh(folder / "run.duckdb")
 
 
 def add_to_site(runs: Sequence[Path], settings: SiteSettings) -> SiteReport:
@@ -337,12 +330,13 @@ def make_site(runs: Sequence[Path], settings: SiteSettings) -> SiteReport:
 
     Directions of runs with the same base are compared where the folders hold them.
     """
+    from builder.labels.upkeep import refresh_labels
     from builder.pages.site import build_site
 
     out = Path(settings.out)
     with timed() as cost, disk_errors(out):
         for folder in runs:
-            _refresh_labels(folder)
+            refresh_labels(folder / "run.duckdb")
         comparisons, faults = compare_runs(runs)
         report = build_site(runs, out, settings, comparisons)
     for folder in runs:

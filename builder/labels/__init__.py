@@ -9,6 +9,7 @@
 ``by_hand``   labels that a person wrote, from labels.toml in the run folder
 ``similar``   which poles' labels say much the same
 ``precedence`` which of several answers stands for a pole
+``upkeep``    labels by hand and similar labels, brought up to date in a run's database
 ``visible``   text from outside, made safe to show on one line
 
 This package imports nothing here, so that reading one module stays cheap.
