@@ -33,6 +33,8 @@ REASONS = {
     "no_examples": "there were no examples to label",
     "budget": "not asked, for the budget was used up",
 }
+#: Judges that are no language model, and what the page says about them.
+JUDGES_BY_RULE = {"words": "a rule that looks for the words of the label"}
 #: A label says more than chance if it scores higher than this share of the labels of controls.
 BEYOND = 0.95
 

@@ -222,12 +222,17 @@ def trigger_like(run: RunView, peaks: Peaks) -> tuple[PoleRow, ...]:
 
 
 def findings(run: RunView, n: int) -> tuple[DirectionView, ...]:
-    """The directions with the largest singular values that have a label, each label once."""
+    """The directions with the largest singular values that have a label, each label once.
+
+    A label that scores no better than chance is no finding.
+    """
     ordered = sorted(run.own, key=lambda item: (-(item.row.sigma or 0.0), item.row.index))
     found: list[DirectionView] = []
     seen: set[str] = set()
     for item in ordered:
-        labels = {pole.text.casefold() for pole in item.poles.values() if pole.text}
+        labels = {
+            pole.text.casefold() for pole in item.poles.values() if pole.text and not pole.doubt
+        }
         if labels - seen and len(found) < n:
             found.append(item)
         seen |= labels

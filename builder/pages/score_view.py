@@ -28,6 +28,8 @@ from builder.records import (
 
 #: Characters quoted of a judged text, and of one that the page shows anyway.
 QUOTED, QUOTED_SHOWN = 84, 48
+#: Random texts quoted of each stratum that were rightly judged; the others are named only.
+QUOTED_RIGHT = 6
 #: What the texts of each stratum are, in the reader's words.
 STRATUM_NAMES: dict[Stratum, str] = {
     "pole": "at this pole",
@@ -74,6 +76,17 @@ class JudgedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgedPart:
+    """The judged texts of one stratum: ``rows`` quoted, ``rest`` by number of the document alone.
+
+    The rest are random texts that every scorer that judged them rightly said no to.
+    """
+
+    rows: tuple[JudgedRow, ...]
+    rest: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class CandidateRow:
     """One of several answers: text or failure, and the F1 that decided, if one did."""
 
@@ -89,7 +102,7 @@ class PoleScores:
 
     columns: tuple[Column, ...]
     chart: Markup
-    rows: Mapping[Stratum, tuple[JudgedRow, ...]]
+    parts: Mapping[Stratum, JudgedPart]
     candidates: tuple[CandidateRow, ...]
 
     @property
@@ -109,7 +122,7 @@ class PoleScores:
     @property
     def judged(self) -> int:
         """How many texts were judged."""
-        return sum(map(len, self.rows.values()))
+        return sum(len(part.rows) + len(part.rest) for part in self.parts.values())
 
 
 def pole_scores(
@@ -141,7 +154,7 @@ def pole_scores(
     )
     main = answer.score
     chart = charts.place_among(controls, main.score) if main else Markup("")
-    return PoleScores(columns, chart, _rows(parts, texts), candidates)
+    return PoleScores(columns, chart, _parts(parts, texts), candidates)
 
 
 def _candidates(answer: Answer, scores: Sequence[Score]) -> tuple[CandidateRow, ...]:
@@ -171,21 +184,33 @@ def _counts(judged: Sequence[Judged]) -> dict[Stratum, Count]:
     return found
 
 
-def _rows(parts: Sequence[Sequence[Judged]], texts: _Texts) -> dict[Stratum, tuple[JudgedRow, ...]]:
+def _parts(judged: Sequence[Sequence[Judged]], texts: _Texts) -> dict[Stratum, JudgedPart]:
     """One row for each text, whichever scorers judged it, in the order of the lists."""
     by_text: dict[tuple[int, int, int], list[Judged | None]] = {}
-    for at, part in enumerate(parts):
+    for at, part in enumerate(judged):
         for item in part:
             key = (STRATA.index(item.stratum), item.place, item.doc_id)
-            by_text.setdefault(key, [None] * len(parts))[at] = item
-    found: dict[Stratum, list[JudgedRow]] = {stratum: [] for stratum in STRATA}
+            by_text.setdefault(key, [None] * len(judged))[at] = item
+    rows: dict[Stratum, list[JudgedRow]] = {stratum: [] for stratum in STRATA}
+    rest: dict[Stratum, list[int]] = {stratum: [] for stratum in STRATA}
+    quoted_right = dict.fromkeys(STRATA, 0)
     for key in sorted(by_text):
         items = [item for item in by_text[key] if item]
+        stratum = items[0].stratum
+        if stratum in ("middle", "random") and all(_is_right(item) for item in items):
+            quoted_right[stratum] += 1
+            if quoted_right[stratum] > QUOTED_RIGHT:
+                rest[stratum].append(items[0].doc_id)
+                continue
         marked = next((item.marked for item in items if item.marked), ())
         anchor, html = texts.quote(items[0], marked)
         verdicts = tuple(_verdict(item) if item else None for item in by_text[key])
-        found[items[0].stratum].append(JudgedRow(html, anchor, verdicts))
-    return {stratum: tuple(rows) for stratum, rows in found.items()}
+        rows[stratum].append(JudgedRow(html, anchor, verdicts))
+    return {stratum: JudgedPart(tuple(rows[stratum]), tuple(rest[stratum])) for stratum in STRATA}
+
+
+def _is_right(item: Judged) -> bool:
+    return item.verdict is not None and (item.verdict >= 0.5) == item.truth
 
 
 def _verdict(item: Judged) -> Verdict:
@@ -195,7 +220,7 @@ def _verdict(item: Judged) -> Verdict:
     said = "yes" if yes else "no"
     if item.verdict not in (0.0, 1.0):
         said += f" {item.verdict:.2f}"
-    return Verdict(said, wrong=yes != item.truth)
+    return Verdict(said, wrong=not _is_right(item))
 
 
 class _Texts:

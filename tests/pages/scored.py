@@ -20,7 +20,7 @@ from builder.records import (
 )
 from builder.store import RunStore
 
-JUDGE, COUNTER = "example-judge-70b", "word counts"
+JUDGE, COUNTER = "example-judge-70b", "words"
 #: Of every list held out for scores, how many are judged.
 _JUDGED = 5
 

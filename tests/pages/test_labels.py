@@ -15,9 +15,9 @@ from builder.config import SiteSettings
 from builder.pages import build_site
 from builder.pages.label_view import Controls, pole_view
 from builder.pages.labels_view import labels_view
-from builder.pages.score_view import quoted
+from builder.pages.score_view import QUOTED_RIGHT, Verdict, pole_scores, quoted
 from builder.pages.views import DirectionView, RunView, read_run
-from builder.records import HAND, Label, LabelFailure, Score, Window
+from builder.records import HAND, Judged, Label, LabelFailure, Score, Window
 from builder.store import RunStore
 from tests.pages.conftest import SMALL, Opened
 from tests.pages.fixture import make_run
@@ -162,8 +162,27 @@ def test_judged_texts_add_little_to_a_page(site: Path, run: RunView) -> None:
         text = page_of(site, item)
         tables = re.findall(r'<table class="list judged">.*?</table>', text, re.DOTALL)
         for table in tables:
-            # Fifty texts at each of two poles are what a page of a large run has.
             assert len(table.encode()) / table.count("<tr><td>") < 260, item.page
+
+
+def test_of_many_random_texts_rightly_judged_most_are_named_only() -> None:
+    ends = np.arange(1, 21, dtype=np.uint32)
+    windows = [Window(1000 + at, "s", 0, "x" * 20, ends) for at in range(200)]
+    judged = tuple(
+        Judged("random", at, 1000 + at, False, None if at == 150 else float(at == 100), 0.1)
+        for at in range(200)
+    )
+    scores = [score(0.9, judged=judged)]
+    view = pole_view("max", [LABEL], scores)
+    found = pole_scores(view, scores, {"max": [], "min": []}, windows, (), ())
+    assert found is not None
+    part = found.parts["random"]
+    assert found.judged == 200
+    assert [row.verdicts[0] for row in part.rows if row.verdicts[0]][-2:] == [
+        Verdict("yes", wrong=True), Verdict("unparsed", wrong=False),
+    ]  # fmt: skip
+    assert len(part.rows) == QUOTED_RIGHT + 2
+    assert set(part.rest).isdisjoint({1100, 1150})
 
 
 def test_labels_no_better_than_chance_are_called_so_wherever_they_stand(
@@ -178,7 +197,7 @@ def test_labels_no_better_than_chance_are_called_so_wherever_they_stand(
         assert side.doubt in script
     own = lists[lists.index('id="of-pico-chat"') : lists.index('id="of-pico-lora"')]
     assert own.count('class="label doubtful"') == len(doubtful)
-    assert len(re.findall(r"F1 0\.\d\d, no better than", own)) == len(doubtful)
+    assert len(re.findall(r"F1&nbsp;0\.\d\d, no better than", own)) == len(doubtful)
 
 
 def test_a_models_page_sums_up_its_labels_and_lists_the_best(site: Path, run: RunView) -> None:
