@@ -6,6 +6,7 @@
 ``terms``     words, phrases, symbols and formats in a text
 ``prompts``   the explainer prompt, from templates/prompts/
 ``client``    an OpenAI-compatible endpoint, with a cache of replies and typed failures
+``split``     which examples a labeler may see, and which its label is tested on
 ``visible``   text from outside, made safe to show on one line
 
 This package imports nothing here, so that reading one module stays cheap.
