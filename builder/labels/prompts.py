@@ -84,7 +84,7 @@ def _templates() -> tuple[jinja2.Template, jinja2.Template, str]:
         system, user = (environment.from_string(source) for source in sources)
     except (OSError, jinja2.TemplateError) as error:
         raise SiteError(f"{folder}: the prompt templates cannot be read: {error}") from error
-    return system, user, _digest(*sources)[:12]
+    return system, user, text_digest(*sources)[:12]
 
 
 def prompt_version() -> str:
@@ -105,10 +105,10 @@ def render_prompt(
     chosen = spread(evidence.examples, examples)
     top = max((int(_strength(example)[example.peak]) for example in chosen), default=0)
     shown = [show_example(example, top) for example in chosen]
-    against = _contrast(evidence, background, contrast, seed=_digest(*(s.text for s in shown)))
+    against = _contrast(evidence, background, contrast, seed=text_digest(*(s.text for s in shown)))
     promoted = ", ".join(quoted(token) for token in evidence.promoted[:MAX_PROMOTED])
     everything = [promoted, *(part for item in (*shown, *against) for part in _parts(item))]
-    nonce = _nonce([version, *everything])
+    nonce = nonce_of([version, *everything])
     values = {
         "nonce": nonce,
         "examples": shown,
@@ -122,7 +122,7 @@ def render_prompt(
     return Prompt(
         system=messages[0],
         user=messages[1],
-        hash=_digest(version, *messages)[:32],
+        hash=text_digest(version, *messages)[:32],
         nonce=nonce,
         example_docs=tuple(example.window.doc_id for example in chosen),
     )
@@ -138,12 +138,12 @@ def spread(examples: Sequence[Example], wanted: int) -> list[Example]:
 
 def show_example(example: Example, top: int) -> Shown:
     """An example with its strongest tokens marked and listed; ``top`` is level 10 (int16)."""
-    pieces = _tokens(example.window)
+    pieces = token_pieces(example.window)
     strength = _strength(example)
     marked = strength >= max(1.0, MARKED * int(strength[example.peak]))
     marked[example.peak] = True
-    first, last = _around(pieces, example.peak, MAX_TEXT)
-    text = _marked(pieces[first:last], marked[first:last].tolist())
+    first, last = around(pieces, example.peak, MAX_TEXT)
+    text = with_marks(pieces[first:last], marked[first:last].tolist())
     if first:
         text = f"{CUT} {text}"
     if last < len(pieces):
@@ -184,7 +184,7 @@ def quoted(token: str, *, escaped: bool = False) -> str:
     return f'"{inner}"'
 
 
-def _tokens(window: Window) -> list[str]:
+def token_pieces(window: Window) -> list[str]:
     """The escaped text of each token; what the escapes join ([[) is split before them."""
     pieces, start = [], 0
     for end in window.token_ends.tolist():
@@ -193,7 +193,7 @@ def _tokens(window: Window) -> list[str]:
     return pieces
 
 
-def _around(pieces: Sequence[str], peak: int, longest: int) -> tuple[int, int]:
+def around(pieces: Sequence[str], peak: int, longest: int) -> tuple[int, int]:
     """The tokens [first, last) around the peak that together are at most ``longest`` long."""
     first, last = peak, peak + 1
     room = longest - len(pieces[peak])
@@ -210,7 +210,7 @@ def _around(pieces: Sequence[str], peak: int, longest: int) -> tuple[int, int]:
             return first, last
 
 
-def _marked(pieces: Sequence[str], marked: Sequence[bool]) -> str:
+def with_marks(pieces: Sequence[str], marked: Sequence[bool]) -> str:
     """The pieces with marks around every run of marked ones; a huge piece is cut."""
     text, inside = "", False
     for piece, mark in zip(pieces, marked, strict=True):
@@ -238,16 +238,16 @@ def _parts(item: Shown) -> tuple[str, str]:
     return item.text, item.activations
 
 
-def _nonce(contents: Iterable[str]) -> str:
+def nonce_of(contents: Iterable[str]) -> str:
     """Eight hex digits that depend on all contents and occur in none of them."""
     contents = tuple(contents)
-    digest = _digest(*contents)
+    digest = text_digest(*contents)
     while any(digest[:8] in content for content in contents):
-        digest = _digest(digest)
+        digest = text_digest(digest)
     return digest[:8]
 
 
-def _digest(*parts: str) -> str:
+def text_digest(*parts: str) -> str:
     """SHA-256 over the parts, each with its length, as hex digits."""
     state = hashlib.sha256()
     for part in parts:
