@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         ("build", _build, "every stage in order, from weights to site"),
         ("scan", _scan, "find the texts that excite each direction most and least"),
         ("label", _label, "name both poles of every direction"),
+        ("score", _score, "judge every label on texts its labeler never saw"),
     ):
         sub = add(name, command, about)
         sub.add_argument("place", type=Path, metavar="RECIPE", help="a recipe or a run folder")
@@ -109,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="SOURCE",
                 help="scan a further file, folder or dataset too; may be repeated",
             )
-        if name != "label":
+        if name not in ("label", "score"):
             _add_compute(sub)
 
     sub = add("merge", _merge, "join scans of one model over different corpora into a new run")
@@ -314,6 +315,16 @@ def _label(options: argparse.Namespace) -> int:
     )
     nothing = summary["failed"] and not summary["labelled"] + summary["no_pattern"]
     return 1 if nothing else 0
+
+
+def _score(options: argparse.Namespace) -> int:
+    from builder import pipeline
+
+    summary = pipeline.make_scores(_run(options))
+    print(f"{summary['scored']} poles scored, {summary['unparsed_texts']} texts without a verdict")
+    if unjudged := summary.get("unjudged_labels", 0):
+        print(f"{unjudged} labels wait for a language model to judge them (score.model)")
+    return 0
 
 
 def _render(options: argparse.Namespace) -> int:

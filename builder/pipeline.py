@@ -47,11 +47,12 @@ def build(run: Run) -> SiteReport:
     make_directions(run)
     make_scan(run)
     make_labels(run)
+    make_scores(run)
     return add_to_site([run.folder], run.settings.site)
 
 
 #: The stages in order, as :func:`preflight` and the command line name them.
-STAGES = ("directions", "scan", "labels", "site")
+STAGES = ("directions", "scan", "labels", "scores", "site")
 
 
 def preflight(run: Run, until: str = "site") -> None:
@@ -299,6 +300,13 @@ def _refresh_facts(run: Run) -> None:
             store.update_meta(wanted)
 
 
+def make_scores(run: Run) -> dict[str, int]:
+    """How many poles have a scored label, and what could not be judged; see ``score_stage``."""
+    from builder.score_stage import make_scores
+
+    return make_scores(run)
+
+
 def add_to_site(runs: Sequence[Path], settings: SiteSettings) -> SiteReport:
     """The site of these run folders and of those beside them that it holds already.
 
@@ -354,7 +362,7 @@ def status(folder: Path) -> dict[str, Any]:
     dropped = Counter((scan or {}).get("dropped", {}))
     for part in parts:
         dropped.update(part["dropped"])
-    names = ("directions", "join", "corpus", "scan", "merge", "labels", "site")
+    names = ("directions", "join", "corpus", "scan", "merge", "labels", "scores", "site")
     return {
         "name": run.settings.name,
         "folder": str(folder),

@@ -192,8 +192,8 @@ def public_settings(settings: Settings) -> dict[str, Any]:
     for source in values["corpus"]["sources"]:
         for key in ("path", "dataset"):
             source[key] = public_name(source[key]) if source[key] else ""
-    # Where the labeler's endpoint is says nothing of the labels, and may say much of a network.
-    del values["label"]["base_url"]
+    # Where an endpoint is says nothing of the labels, and may say much of a network.
+    del values["label"]["base_url"], values["score"]["base_url"]
     # None changes a result beyond rounding, and they may differ between the parts of a resumed run.
     for section, key in (("directions", "device"), ("scan", "batch_tokens"), ("scan", "device")):
         del values[section][key]

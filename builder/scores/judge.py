@@ -24,21 +24,17 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What requests cost: see :class:`builder.records.Spend`; ``cost`` None if any is unknown."""
+    """What verdicts cost: tokens, and US dollars, None if any are unknown."""
 
-    requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    unmetered: int = 0
     cost: float | None = 0.0
 
     def __add__(self, other: Usage) -> Usage:
         known = self.cost is not None and other.cost is not None
         return Usage(
-            self.requests + other.requests,
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
-            self.unmetered + other.unmetered,
             (self.cost or 0.0) + (other.cost or 0.0) if known else None,
         )
 

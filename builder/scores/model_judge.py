@@ -83,7 +83,7 @@ class ModelJudge:
             if isinstance(reply, Fault):
                 faults[reply.reason] += len(places)
                 continue
-            usage += _usage(reply)
+            usage += Usage(reply.prompt_tokens, reply.completion_tokens, reply.cost)
             grades = read_grades(reply, len(places))
             for place, grade in zip(places, grades, strict=True):
                 if isinstance(grade, str):
@@ -163,10 +163,6 @@ def _verdicts(content: str) -> list[Any] | None:
         return None
     found = table.get("verdicts") if isinstance(table, dict) else None
     return found if isinstance(found, list) else None
-
-
-def _usage(reply: Reply) -> Usage:
-    return Usage(1, reply.prompt_tokens, reply.completion_tokens, int(reply.unmetered), reply.cost)
 
 
 @cache

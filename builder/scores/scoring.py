@@ -17,7 +17,7 @@ from builder.scores.choose import choose
 from builder.scores.detection import detection_texts
 from builder.scores.fuzzing import fuzzing_texts
 from builder.scores.items import Item, Pool
-from builder.scores.judge import Judge, Text, Usage
+from builder.scores.judge import Judge, Text
 from builder.scores.metrics import measure, table_of, text_weights
 
 #: Goes into every fingerprint of scores; raised with every change that may change one.
@@ -43,39 +43,34 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class PoleScores:
-    """Scores of one pole's labels, the labels with the chosen one marked, and what both cost."""
+    """Scores of one pole's labels, and the labels with the chosen one marked."""
 
     scores: tuple[Score, ...]
     labels: tuple[Label, ...]
-    usage: Usage
 
 
 def score_pole(candidates: Sequence[Label], pool: Pool, plan: Plan) -> PoleScores:
     """The scores of all candidates of one labeler for one pole; "no pattern" has none."""
     scores: list[Score] = []
-    usage = Usage()
     labels = list(candidates)
     if len(candidates) > 1:
-        for label in candidates:
-            if label.text is not None:
-                score, cost = score_label(label, pool, plan.deciding, plan, "select")
-                scores.append(score)
-                usage += cost
+        scores += [
+            score_label(label, pool, plan.deciding, plan, "select")
+            for label in candidates
+            if label.text is not None
+        ]
         reached = {score.candidate: score.f1 for score in scores}
         labels = choose(candidates, [reached.get(label.candidate) for label in candidates])
     for label in labels:
         if label.is_chosen and label.text is not None:
-            for scorer in plan.judges:
-                score, cost = score_label(label, pool, scorer, plan, "test")
-                scores.append(score)
-                usage += cost
-    return PoleScores(tuple(scores), tuple(labels), usage)
+            scores += [score_label(label, pool, scorer, plan, "test") for scorer in plan.judges]
+    return PoleScores(tuple(scores), tuple(labels))
 
 
 def score_label(
     label: Label, pool: Pool, scorer: Scorer, plan: Plan, split: Literal["test", "select"]
-) -> tuple[Score, Usage]:
-    """One label's score by one scorer, and what it cost."""
+) -> Score:
+    """One label's score by one scorer."""
     items = items_of(label, pool, scorer, plan, split)
     texts = texts_of(items, scorer, pool.seed)
     judge = plan.judges[scorer]
@@ -87,7 +82,7 @@ def score_label(
     # A cosine means yes from no value that is known.
     has_yes = measures is not None and scorer != "embedding"
     given = [item.truth for item, v in zip(items, verdicts.values, strict=True) if v is not None]
-    score = Score(
+    return Score(
         direction=label.direction,
         pole=label.pole,
         labeler=label.labeler,
@@ -125,7 +120,6 @@ def score_label(
             )
         ),
     )
-    return score, verdicts.usage
 
 
 def items_of(

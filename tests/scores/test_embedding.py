@@ -58,7 +58,7 @@ def test_without_vectors_there_is_no_verdict(
 
 def test_a_score_by_embeddings_has_an_order_but_no_f1() -> None:
     plan = Plan({"embedding": EmbeddingJudge(Letters())}, {"embedding": dict.fromkeys(STRATA, 20)})
-    score, _ = score_label(label_of("river"), pool_of(), "embedding", plan, "test")
+    score = score_label(label_of("river"), pool_of(), "embedding", plan, "test")
     assert score.f1 is None
     assert score.auprc is not None
     assert score.auprc_interval is not None

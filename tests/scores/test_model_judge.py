@@ -111,7 +111,7 @@ def test_a_failed_request_leaves_its_texts_unjudged_and_costs_nothing() -> None:
         if len(asker.questions) % 2:
             return Fault("timeout", "none")
         grades = [8] * len(_blocks(question))
-        return _reply(*grades, prompt_tokens=100, completion_tokens=20, cost=0.25, unmetered=True)
+        return _reply(*grades, prompt_tokens=100, completion_tokens=20, cost=0.25)
 
     asker = Scripted(answer)
     judge = ModelJudge("a", asker, batch=3, max_completion_tokens=9)
@@ -119,8 +119,7 @@ def test_a_failed_request_leaves_its_texts_unjudged_and_costs_nothing() -> None:
     assert found.values.count(None) == found.faults["timeout"] == 6
     assert found.values.count(0.8) == 6
     usage = found.usage
-    assert (usage.requests, usage.prompt_tokens, usage.completion_tokens) == (2, 200, 40)
-    assert (usage.unmetered, usage.cost) == (2, 0.5)
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.cost) == (200, 40, 0.5)
 
 
 def test_a_reply_without_a_price_makes_the_cost_unknown() -> None:
