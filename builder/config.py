@@ -29,6 +29,7 @@ from builder.errors import ConfigError, shown
 _MOST = 2**31 - 1
 Count = Annotated[int, Field(ge=1, le=_MOST)]
 CountOrNone = Annotated[int, Field(ge=0, le=_MOST)]
+Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 
 #: The form of a model or dataset of the hub: a name, or a name of an owner's.
@@ -211,10 +212,19 @@ class LabelSettings(Section):
     #: Examples of the pole, and contrast examples, shown to the explainer.
     examples: Count = 10
     contrast: CountOrNone = 10
+    #: Labels asked for each pole, each from another sample of its examples.
+    candidates: Annotated[int, Field(ge=1, le=100)] = 1
     temperature: float | None = None
     max_completion_tokens: Count = 400
-    timeout: Annotated[float, Field(gt=0)] = 60.0
-    concurrency: Count = 8
+    #: Seconds that one request may take in all.
+    timeout: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    #: Requests on their way at once.
+    concurrency: Annotated[int, Field(ge=1, le=1000)] = 8
+    #: US dollars that this run's requests may cost in all, those of earlier calls among them.
+    budget: Dollars | None = None
+    #: What the model costs, in US dollars per million tokens, where no table of prices says so.
+    price_input: Dollars | None = None
+    price_output: Dollars | None = None
 
     @field_validator("base_url")
     @classmethod
