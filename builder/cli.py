@@ -113,7 +113,9 @@ def _parser() -> argparse.ArgumentParser:
             )
         if name == "label":
             _add_label(sub)
-        elif name != "score":
+        elif name == "score":
+            _add_score(sub)
+        else:
             _add_compute(sub)
 
     sub = add("merge", _merge, "join scans of one model over different corpora into a new run")
@@ -177,10 +179,25 @@ def _add_compute(sub: Any) -> None:
 def _add_label(sub: Any) -> None:
     sub.add_argument("--model", help="language model to ask (default: none; terms are counted)")
     sub.add_argument(
-        "--base-url", metavar="URL", help="of an OpenAI-compatible endpoint (default: OpenAI's)"
-    )
-    sub.add_argument(
         "--candidates", type=int, metavar="K", help="labels asked for each pole (default: 1)"
+    )
+    _add_asking(sub, "base_url", "where a reply became no label")
+
+
+def _add_score(sub: Any) -> None:
+    sub.add_argument(
+        "--model", dest="score_model", help="language model that judges (default: that of labels)"
+    )
+    _add_asking(sub, "score_base_url", "where a reply gave no verdict")
+
+
+def _add_asking(sub: Any, base_url: str, failed: str) -> None:
+    """The flags of every stage that may ask a language model."""
+    sub.add_argument(
+        "--base-url",
+        dest=base_url,
+        metavar="URL",
+        help="of an OpenAI-compatible endpoint (default: OpenAI's)",
     )
     sub.add_argument(
         "--budget", type=float, metavar="USD", help="that all requests of this run may cost"
@@ -188,9 +205,7 @@ def _add_label(sub: Any) -> None:
     sub.add_argument(
         "--plan", action="store_true", help="only say what would be asked, and the price"
     )
-    sub.add_argument(
-        "--retry-failed", action="store_true", help="ask again where a reply became no label"
-    )
+    sub.add_argument("--retry-failed", action="store_true", help=f"ask again {failed}")
 
 
 def _run(options: argparse.Namespace) -> Run:
@@ -222,6 +237,8 @@ def _label_flags(options: argparse.Namespace) -> list[str]:
     }
     if named["label.model"]:
         named["label.labeler"] = "openai"
+    for name in ("model", "base_url"):
+        named[f"score.{name}"] = getattr(options, f"score_{name}", None)
     return [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
 
 
@@ -373,11 +390,22 @@ def _print_requests(plan: dict[str, Estimate]) -> None:
 def _score(options: argparse.Namespace) -> int:
     from builder import pipeline
 
-    summary = pipeline.make_scores(_run(options))
+    run = _run(options)
+    if options.plan:
+        _print_requests({"score": pipeline.plan_requests(run)["score"]})
+        return 0
+    summary = pipeline.make_scores(run, retry_failed=options.retry_failed)
     print(f"{summary['scored']} poles scored, {summary['unparsed_texts']} texts without a verdict")
     if unjudged := summary.get("unjudged_labels", 0):
-        print(f"{unjudged} labels wait for a language model to judge them (score.model)")
-    return 0
+        print(f"{unjudged} labels wait for a language model to judge them (--model)")
+    if summary.get("not_asked"):
+        print(
+            f"{summary['not_asked']} texts were not asked about: the budget of "
+            f"${run.settings.label.budget:,.2f} is used up; raise --budget to go on"
+        )
+        return 1
+    nothing = summary["unparsed_texts"] and not summary["scored"]
+    return 1 if nothing else 0
 
 
 def _render(options: argparse.Namespace) -> int:

@@ -7,7 +7,6 @@ the run folder, so a killed run goes on where it was, and the same run again ask
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +20,7 @@ from builder.endpoint.budget import Budget
 from builder.endpoint.client import ChatClient
 from builder.endpoint.estimate import Estimate, estimate_questions
 from builder.endpoint.messages import Fault, Question, Reply
-from builder.endpoint.prices import find_price
+from builder.endpoint.prices import check_budget, find_price
 from builder.endpoint.replies import Replies, key_of
 from builder.errors import ConfigError
 from builder.labels.answers import read_reply
@@ -38,7 +37,7 @@ from builder.labels.explain import (
     questions,
 )
 from builder.labels.split import split_examples
-from builder.provenance import changeable_facts
+from builder.provenance import refresh_facts
 from builder.records import ANY_ROLE, POLES, Label, LabelFailure
 from builder.run_folder import Run, claimed, digest_of, record_stage, timed
 from builder.store import DirectionRow, RunStore
@@ -58,7 +57,7 @@ def make_labels(run: Run, *, retry_failed: bool = False) -> dict[str, int]:
     settings = _checked(run)
     labeler = labeler_name(settings)
     with claimed(run):
-        _refresh_facts(run)
+        refresh_facts(run)
         with RunStore(run.database_path) as store:
             wanted = _fingerprint(store, settings)
             known: list[Result] = [
@@ -176,13 +175,7 @@ def _checked(run: Run) -> LabelSettings:
     check_labeler(settings)
     if not run.database_path.is_file():
         raise ConfigError(f"{run.folder}: nothing is scanned yet; run `weightatlas scan` first")
-    is_priced = settings.labeler == "keywords" or find_price(settings) is not None
-    if settings.budget is not None and not is_priced:
-        raise ConfigError(
-            f"label.budget: the price of {settings.model!r} is not known; set label.price_input "
-            "and label.price_output (US dollars per million tokens, 0 for a model of your own), or "
-            "name it in prices.toml"
-        )
+    check_budget(settings)
     return settings
 
 
@@ -222,13 +215,3 @@ def _summary(results: list[Result]) -> dict[str, int]:
 
 def _bar(poles: int) -> dict[str, Any]:
     return {"desc": "labels", "total": poles, "unit": " poles", "delay": 1, "disable": None}
-
-
-def _refresh_facts(run: Run) -> None:
-    """Brings the title and the settings in the database up to date with the run's."""
-    wanted = json.loads(json.dumps(changeable_facts(run.settings)))
-    with RunStore(run.database_path) as store:
-        meta = store.meta()
-    if any(meta.get(key) != value for key, value in wanted.items()):
-        with RunStore(run.database_path, read_only=False) as store:
-            store.update_meta(wanted)

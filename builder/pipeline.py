@@ -220,15 +220,16 @@ def make_labels(run: Run, *, retry_failed: bool = False) -> dict[str, int]:
 def plan_requests(run: Run, *, retry_failed: bool = False) -> dict[str, Estimate]:
     """What each stage that asks a language model would ask, and what that would cost."""
     from builder.label_stage import plan_labels
+    from builder.score_stage import plan_scores
 
-    return {"label": plan_labels(run, retry_failed=retry_failed)}
+    return {"label": plan_labels(run, retry_failed=retry_failed), "score": plan_scores(run)}
 
 
-def make_scores(run: Run) -> dict[str, int]:
+def make_scores(run: Run, *, retry_failed: bool = False) -> dict[str, int]:
     """How many poles have a scored label, and what could not be judged; see ``score_stage``."""
     from builder.score_stage import make_scores
 
-    return make_scores(run)
+    return make_scores(run, retry_failed=retry_failed)
 
 
 def add_to_site(runs: Sequence[Path], settings: SiteSettings) -> SiteReport:

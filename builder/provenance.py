@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import json
 import os
 import re
 from pathlib import Path
@@ -176,6 +177,18 @@ def changeable_facts(settings: Settings) -> dict[str, Any]:
         "title": settings.model.title or public_name(settings.model.tuned),
         "settings": public_settings(settings),
     }
+
+
+def refresh_facts(run: Run) -> None:
+    """Brings the title and the settings in the database up to date with the run's."""
+    from builder.store import RunStore
+
+    wanted = json.loads(json.dumps(changeable_facts(run.settings)))
+    with RunStore(run.database_path) as store:
+        meta = store.meta()
+    if any(meta.get(key) != value for key, value in wanted.items()):
+        with RunStore(run.database_path, read_only=False) as store:
+            store.update_meta(wanted)
 
 
 def _model_fact(model: ModelRef | None) -> dict[str, str | None] | None:

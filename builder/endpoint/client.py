@@ -26,6 +26,7 @@ from builder.endpoint.prices import Price
 from builder.endpoint.replies import Replies, key_of
 from builder.endpoint.retries import NoReplyError
 from builder.errors import LabelerError, WeightAtlasError
+from builder.records import Spend
 
 if TYPE_CHECKING:
     import openai
@@ -86,6 +87,10 @@ class ChatClient:
     def stop(self) -> None:
         """Ends all waiting for the server to be ready again, for when the work is given up."""
         self._gate.stop()
+
+    def spend(self) -> list[Spend]:
+        """What the stage has cost so far, by the records of its requests."""
+        return self._replies.spend(self._stage)
 
     def kept(self, question: Question) -> Reply | None:
         """The reply kept for a question; None when there is none."""

@@ -80,6 +80,17 @@ def find_price(settings: LabelSettings, folder: Path | None = None) -> Price | N
     return None
 
 
+def check_budget(settings: LabelSettings) -> None:
+    """Raises ConfigError for a budget that cannot be kept, since no price is known."""
+    is_priced = settings.labeler == "keywords" or find_price(settings) is not None
+    if settings.budget is not None and not is_priced:
+        raise ConfigError(
+            f"label.budget: the price of {settings.model!r} is not known; set label.price_input "
+            "and label.price_output (US dollars per million tokens, 0 for a model of your own), or "
+            "name it in prices.toml"
+        )
+
+
 def _price_in(path: Path, model: str) -> Price | None:
     try:
         table = _Table.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))

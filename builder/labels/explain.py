@@ -8,13 +8,12 @@ held-out texts decide.
 from __future__ import annotations
 
 import json
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from builder.config import LabelSettings
 from builder.endpoint.client import ChatClient
+from builder.endpoint.in_order import in_order
 from builder.endpoint.messages import Fault, Question, Reply
 from builder.errors import ConfigError
 from builder.labels.agreement import agreement
@@ -91,7 +90,7 @@ def label_poles(
     def explained(evidence: Evidence) -> tuple[Result, ...]:
         return explain_pole(evidence, background, settings, client, again=again)
 
-    return _in_order(explained, evidences, settings.concurrency, client.stop)
+    return in_order(explained, evidences, settings.concurrency, client.stop)
 
 
 def explain_pole(
@@ -216,30 +215,3 @@ def _with_choice(found: list[Result]) -> tuple[Result, ...]:
         replace(item, is_chosen=item is best, agreement=alike) if isinstance(item, Label) else item
         for item in found
     )
-
-
-def _in_order(
-    work: Callable[[Evidence], tuple[Result, ...]],
-    items: Iterable[Evidence],
-    workers: int,
-    stop: Callable[[], None],
-) -> Iterator[tuple[Result, ...]]:
-    """The results of ``work`` in order, with ``workers`` threads, reading a little ahead.
-
-    ``stop`` is called when the work ends before its time.
-    """
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="label")
-    waiting: deque[Future[tuple[Result, ...]]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) >= 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BaseException:
-        stop()
-        raise
-    finally:
-        # After an error, or when the caller stops, what has not begun never begins.
-        pool.shutdown(wait=True, cancel_futures=True)

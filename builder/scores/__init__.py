@@ -12,6 +12,8 @@
 ``choose``       which candidate becomes the label
 ``percentile``   a score's place among those of the controls
 ``scoring``      all of it for the labels of one pole
+``pools``        the texts of every pole, from the database
+``spool``        scores on disk until the database can take them
 
 This package imports nothing here, so that reading one module stays cheap.
 """

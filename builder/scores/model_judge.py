@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -57,13 +57,25 @@ SCHEMA: dict[str, Any] = {
 
 
 class ModelJudge:
-    """A model behind an Asker; ``batch`` texts are judged in one request."""
+    """A model behind an Asker; ``batch`` texts are judged in one request.
 
-    def __init__(self, name: str, asker: Asker, *, batch: int, max_completion_tokens: int) -> None:
+    ``again`` asks anew where a kept reply left a text without a verdict.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        asker: Asker,
+        *,
+        batch: int,
+        max_completion_tokens: int,
+        again: Callable[[Question], Reply | Fault] | None = None,
+    ) -> None:
         self._name = name
         self._asker = asker
         self._batch = batch
         self._max_completion_tokens = max_completion_tokens
+        self._again = again
 
     @property
     def name(self) -> str:
@@ -79,7 +91,7 @@ class ModelJudge:
         faults: Counter[str] = Counter()
         usage = Usage()
         for places, question in self.questions(label, texts, scorer):
-            reply = self._asker.ask(question)
+            reply = self._reply(question, len(places))
             if isinstance(reply, Fault):
                 faults[reply.reason] += len(places)
                 continue
@@ -91,6 +103,13 @@ class ModelJudge:
                 else:
                     values[place] = grade / BEST
         return Verdicts(tuple(values), dict(sorted(faults.items())), usage)
+
+    def _reply(self, question: Question, n: int) -> Reply | Fault:
+        reply = self._asker.ask(question)
+        if self._again is None or isinstance(reply, Fault) or not reply.cached:
+            return reply
+        is_whole = all(isinstance(grade, int) for grade in read_grades(reply, n))
+        return reply if is_whole else self._again(question)
 
     def questions(
         self, label: str, texts: Sequence[Text], scorer: Scorer

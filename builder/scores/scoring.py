@@ -7,10 +7,11 @@ chosen by. A labeler that gives one candidate is tested on all texts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from builder.endpoint.messages import Question
 from builder.errors import StoreError
 from builder.records import Judged, Label, Score, Scorer, Stratum
 from builder.scores.choose import choose
@@ -19,7 +20,9 @@ from builder.scores.fuzzing import fuzzing_texts
 from builder.scores.items import Item, Pool
 from builder.scores.judge import Judge, Text
 from builder.scores.metrics import measure, table_of, text_weights
+from builder.scores.model_judge import ModelJudge
 
+Split = Literal["test", "select"]
 #: Goes into every fingerprint of scores; raised with every change that may change one.
 SCORES_VERSION = 1
 
@@ -67,9 +70,23 @@ def score_pole(candidates: Sequence[Label], pool: Pool, plan: Plan) -> PoleScore
     return PoleScores(tuple(scores), tuple(labels))
 
 
-def score_label(
-    label: Label, pool: Pool, scorer: Scorer, plan: Plan, split: Literal["test", "select"]
-) -> Score:
+def questions_of(candidates: Sequence[Label], pool: Pool, plan: Plan) -> Iterator[Question]:
+    """What :func:`score_pole` would ask a language model, were the first candidate chosen."""
+    named = [label for label in candidates if label.text is not None]
+    asked: list[tuple[Label, Scorer, Split]] = []
+    if len(candidates) > 1:
+        asked += [(label, plan.deciding, "select") for label in named]
+    asked += [(label, scorer, "test") for label in named[:1] for scorer in plan.judges]
+    for label, scorer, split in asked:
+        judge = plan.judges[scorer]
+        if isinstance(judge, ModelJudge):
+            items = items_of(label, pool, scorer, plan, split)
+            texts = texts_of(items, scorer, pool.seed)
+            for _, question in judge.questions(label.text or "", texts, scorer):
+                yield question
+
+
+def score_label(label: Label, pool: Pool, scorer: Scorer, plan: Plan, split: Split) -> Score:
     """One label's score by one scorer."""
     items = items_of(label, pool, scorer, plan, split)
     texts = texts_of(items, scorer, pool.seed)
@@ -122,9 +139,7 @@ def score_label(
     )
 
 
-def items_of(
-    label: Label, pool: Pool, scorer: Scorer, plan: Plan, split: Literal["test", "select"]
-) -> list[Item]:
+def items_of(label: Label, pool: Pool, scorer: Scorer, plan: Plan, split: Split) -> list[Item]:
     """The texts that a label is judged on.
 
     Raises StoreError if its labeler has seen one of them, which a score must not rest on.

@@ -13,8 +13,8 @@ from builder.demo import demo_settings
 from builder.organisms import Pair, shipped_pairs
 from builder.organisms.behaviours import write_scan_corpus
 from builder.run_folder import Run
-from builder.score_stage import pole_pools
 from builder.scores.items import Pool
+from builder.scores.pools import pole_pools
 from builder.store import RunStore
 
 #: Documents scanned; one in a hundred is planted, for each behaviour.
