@@ -8,9 +8,8 @@ held-out texts decide.
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
 from builder.config import LabelSettings
@@ -80,7 +79,7 @@ def label_poles(
     *,
     again: bool = False,
 ) -> Iterator[tuple[Result, ...]]:
-    """What the model behind ``client`` gives each pole, in the order given, as they are ready.
+    """What the model behind ``client`` gives each pole, as they are ready.
 
     One result for each candidate, labels and failures, with one label chosen if there is any.
     ``settings.concurrency`` poles are asked for at a time; a pole without examples costs no
@@ -91,7 +90,7 @@ def label_poles(
     def explained(evidence: Evidence) -> tuple[Result, ...]:
         return explain_pole(evidence, background, settings, client, again=again)
 
-    return _in_order(explained, evidences, settings.concurrency, client.stop)
+    return _as_ready(explained, evidences, settings.concurrency, client.stop)
 
 
 def explain_pole(
@@ -218,28 +217,37 @@ def _with_choice(found: list[Result]) -> tuple[Result, ...]:
     )
 
 
-def _in_order(
+def _as_ready(
     work: Callable[[Evidence], tuple[Result, ...]],
     items: Iterable[Evidence],
     workers: int,
     stop: Callable[[], None],
 ) -> Iterator[tuple[Result, ...]]:
-    """The results of ``work`` in order, with ``workers`` threads, reading a little ahead.
+    """The results of ``work`` by ``workers`` threads, reading a little ahead.
 
-    ``stop`` is called when the work ends before its time.
+    Not in order: others go on while one waits for a slow server. ``stop`` is called when the work
+    ends before its time.
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix="label")
-    waiting: deque[Future[tuple[Result, ...]]] = deque()
+    begun: dict[Future[tuple[Result, ...]], None] = {}
     try:
         for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) >= 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            begun[pool.submit(work, item)] = None
+            if len(begun) >= 2 * workers:
+                yield from _finished(begun)
+        while begun:
+            yield from _finished(begun)
     except BaseException:
         stop()
         raise
     finally:
         # After an error, or when the caller stops, what has not begun never begins.
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _finished(begun: dict[Future[tuple[Result, ...]], None]) -> Iterator[tuple[Result, ...]]:
+    """The results of all that is finished, at least one, taken out of ``begun``."""
+    done, _ = wait(begun, return_when=FIRST_COMPLETED)
+    for future in [future for future in begun if future in done]:
+        del begun[future]
+        yield future.result()
