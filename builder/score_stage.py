@@ -18,10 +18,10 @@ from tqdm import tqdm
 from builder import __version__
 from builder.config import LabelSettings, ScoreSettings, Settings
 from builder.endpoint.access import Access
+from builder.endpoint.as_ready import as_ready
 from builder.endpoint.budget import Budget
 from builder.endpoint.client import ChatClient
 from builder.endpoint.estimate import Estimate, estimate_questions
-from builder.endpoint.in_order import in_order
 from builder.endpoint.messages import Question
 from builder.endpoint.prices import check_budget, find_price
 from builder.endpoint.replies import Replies
@@ -239,7 +239,7 @@ def _score_labeler(run: Run, work: _Work, client: ChatClient | None) -> None:
         labels: list[Label] = []
         with RunStore(run.database_path) as store, tqdm(**_bar(work)) as bar:
             scored = partial(_scored, plan=work.plan)
-            for pole in in_order(scored, _poles(store, work), workers, stop):
+            for pole in as_ready(scored, _poles(store, work), workers, stop):
                 spool.add(pole.scores)
                 labels += pole.labels
                 bar.update()

@@ -10,7 +10,7 @@ dollar counted?
 ``replies``    what was answered and what it cost, in ``replies.sqlite``
 ``prices``     what a token costs; ``budget``  whether one more request fits
 ``estimate``   what a stage would ask and cost, without asking
-``in_order``   many poles worked on at once, their results in order
+``as_ready``   many poles worked on at once
 ``batch``      the same questions through a batch endpoint, across restarts
 ``access``     which endpoint, with which key
 

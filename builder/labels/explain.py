@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from builder.config import LabelSettings
+from builder.endpoint.as_ready import as_ready
 from builder.endpoint.client import ChatClient
-from builder.endpoint.in_order import in_order
 from builder.endpoint.messages import Fault, Question, Reply
 from builder.errors import ConfigError
 from builder.labels.agreement import agreement
@@ -79,7 +79,7 @@ def label_poles(
     *,
     again: bool = False,
 ) -> Iterator[tuple[Result, ...]]:
-    """What the model behind ``client`` gives each pole, in the order given, as they are ready.
+    """What the model behind ``client`` gives each pole, as they are ready.
 
     One result for each candidate, labels and failures, with one label chosen if there is any.
     ``settings.concurrency`` poles are asked for at a time; a pole without examples costs no
@@ -90,7 +90,7 @@ def label_poles(
     def explained(evidence: Evidence) -> tuple[Result, ...]:
         return explain_pole(evidence, background, settings, client, again=again)
 
-    return in_order(explained, evidences, settings.concurrency, client.stop)
+    return as_ready(explained, evidences, settings.concurrency, client.stop)
 
 
 def explain_pole(

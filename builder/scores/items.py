@@ -91,17 +91,20 @@ class Sample:
     """The random documents of a run, as all poles share them.
 
     ``windows`` are those held out for scores, ``reservoir_docs`` the documents of the others, both
-    in the order of the peaks; ``documents`` counts the distinct documents of the corpus.
+    in the order of the peaks; ``documents`` counts the distinct documents of the corpus;
+    ``centres`` are the tokens around which the windows are cut.
     """
 
     windows: tuple[Window, ...]
     reservoir_docs: tuple[int, ...]
     documents: int
     held_out_docs: frozenset[int] = field(init=False)
+    centres: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         held = frozenset(window.doc_id for window in self.windows)
         object.__setattr__(self, "held_out_docs", held)
+        object.__setattr__(self, "centres", tuple(map(_any_token, self.windows)))
 
 
 def make_pool(
@@ -144,10 +147,11 @@ def make_pool(
         "random": [],
     }
     taken = own_docs | {example.window.doc_id for example in other}
-    for place, (window, value) in enumerate(zip(sample.windows, reach[1].tolist(), strict=True)):
+    values = reach[1].tolist()
+    for place, (window, value) in enumerate(zip(sample.windows, values, strict=True)):
         if window.doc_id not in taken and value <= low:
             stratum: Stratum = "random" if value <= middle else "middle"
-            found[stratum].append(Item(stratum, place, window, _any_token(content_hash, window)))
+            found[stratum].append(Item(stratum, place, window, sample.centres[place]))
     shares, between = _shares(own, opposite, other, taken, sample, reach, (middle, low, bar))
     order = _order(content_hash, pole)
     return Pool(
@@ -242,6 +246,6 @@ def _order(content_hash: str, pole: Pole) -> Callable[[Item], int]:
     return lambda item: _number(content_hash, pole, item.window.doc_id, item.window.start)
 
 
-def _any_token(content_hash: str, window: Window) -> int:
+def _any_token(window: Window) -> int:
     n = len(window.token_ends)
-    return _number(content_hash, "peak", window.doc_id) % n if n else 0
+    return _number("centre", window.doc_id) % n if n else 0

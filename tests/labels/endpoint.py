@@ -105,6 +105,7 @@ def serving(answer: Callable[[int, dict[str, Any]], Response]) -> Iterator[Endpo
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
