@@ -222,7 +222,7 @@ def dots(
 
 
 def place_among(controls: Sequence[float], score: Score) -> Markup:
-    """A label's F1 with its interval over those of controls' labels, as heights, and of shuffles.
+    """A label's F1 with its interval over those of controls' poles, as heights, and of shuffles.
 
     All from 0 to 1. Empty without an F1.
     """
@@ -245,7 +245,7 @@ def place_among(controls: Sequence[float], score: Score) -> Markup:
         marks += f'<path class=span d="M{_number(low * width)} 14H{_number(high * width)}"/>'
         label += f"; interval {fixed(low, 2)} to {fixed(high, 2)}"
     if controls:
-        label += f"; {len(controls)} labels of controls up to {fixed(max(controls), 2)}"
+        label += f"; {len(controls)} poles of controls up to {fixed(max(controls), 2)}"
     return Markup(
         f'<svg class="plot among" viewBox="-6 2 572 53" role=img aria-label="{label}">{area}'
         f'<path class=axis d="M0 {_number(height)}H{_number(width)}"/>{marks}'

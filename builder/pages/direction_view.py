@@ -11,7 +11,7 @@ from markupsafe import Markup
 from builder.config import SiteSettings
 from builder.pages import charts
 from builder.pages.corpus_view import CorpusView, corpus_view
-from builder.pages.label_view import Controls
+from builder.pages.label_view import Chance, chance_of
 from builder.pages.score_view import PoleScores, pole_scores
 from builder.pages.spans import STEPS, Pieces, Scale, highlight, is_cut
 from builder.pages.views import DirectionView, RunView
@@ -84,7 +84,7 @@ class Shared:
 
     documents: Mapping[str, float]
     held_out: Sequence[Window]
-    controls: Controls
+    chance: Chance
 
     @classmethod
     def of(cls, run: RunView, store: RunStore) -> Shared:
@@ -151,7 +151,7 @@ def _scores(
     found: dict[Pole, PoleScores | None] = {}
     for pole in POLES:
         view = item.poles[pole]
-        chance = shared.controls.like(view.score.score) if view.score else ()
+        chance = chance_of(shared.chance, view.score.score) if view.score else ()
         found[pole] = pole_scores(view, held, lists, shared.held_out, anchors, chance)
     return found
 

@@ -6,7 +6,6 @@ by the same texts and the same judge. A label that does no better is shown as su
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,6 +13,7 @@ from typing import Literal
 from builder.labels.precedence import precedence
 from builder.pages.spans import brief
 from builder.records import HAND, SCORERS, Label, LabelFailure, Pole, Score, Scorer
+from builder.scores.percentile import Controls
 
 #: Labelers that are no language model, and what the page says about them.
 NOT_A_MODEL = {
@@ -35,7 +35,7 @@ REASONS = {
 }
 #: Judges that are no language model, and what the page says about them.
 JUDGES_BY_RULE = {"words": "a rule that looks for the words of the label"}
-#: A label says more than chance if it scores higher than this share of the labels of controls.
+#: A label says more than chance if it scores higher than this share of the poles of controls.
 BEYOND = 0.95
 
 State = Literal["label", "none", "failed", "unlabelled"]
@@ -45,7 +45,8 @@ State = Literal["label", "none", "failed", "unlabelled"]
 class ScoreView:
     """A score and where it stands among those of the same labeler's labels of controls.
 
-    ``beats`` is the share of the ``controls`` scores that are lower; None where there are none.
+    ``beats`` is the share of the ``controls`` poles of controls that score lower, those without a
+    pattern as 0; None where there are none.
     """
 
     score: Score
@@ -65,33 +66,22 @@ class ScoreView:
         return ""
 
 
-@dataclass(frozen=True, slots=True)
-class Controls:
-    """F1 of every label of a control that says what chance gives, by labeler and scorer."""
+#: The scores of controls by labeler and scorer.
+Chance = Mapping[tuple[str, Scorer], Controls]
 
-    f1: Mapping[tuple[str, Scorer], Sequence[float]]
 
-    @classmethod
-    def of(cls, scores: Iterable[Score], directions: Iterable[str]) -> Controls:
-        """Those of ``scores`` that are of these directions, sorted."""
-        names = set(directions)
-        found: dict[tuple[str, Scorer], list[float]] = {}
-        for score in scores:
-            if score.direction in names and score.f1 is not None:
-                found.setdefault((score.labeler, score.scorer), []).append(score.f1)
-        return cls({key: sorted(values) for key, values in found.items()})
+def chance_of(chance: Chance, score: Score) -> tuple[float, ...]:
+    """The scores of controls by the labeler and the scorer of this one, ascending."""
+    found = chance.get((score.labeler, score.scorer))
+    return found.values if found else ()
 
-    def like(self, score: Score) -> Sequence[float]:
-        """Those of the same labeler and scorer, sorted."""
-        return self.f1.get((score.labeler, score.scorer), ())
 
-    def view(self, score: Score) -> ScoreView:
-        """A score beside those of the controls."""
-        values = self.like(score)
-        beats = None
-        if values and score.f1 is not None:
-            beats = bisect_left(values, score.f1) / len(values)
-        return ScoreView(score, beats, len(values))
+def score_view(chance: Chance, score: Score) -> ScoreView:
+    """A score beside those of the controls."""
+    found = chance.get((score.labeler, score.scorer))
+    if found is None or score.f1 is None:
+        return ScoreView(score, None, 0)
+    return ScoreView(score, found.better_than(score.f1), len(found.values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,14 +162,13 @@ def pole_view(
     pole: Pole,
     given: Iterable[Label | LabelFailure],
     scores: Sequence[Score] = (),
-    controls: Controls | None = None,
+    chance: Chance | None = None,
 ) -> PoleView:
     """The answers to one pole, best first; see :func:`builder.labels.precedence.precedence`.
 
     ``given`` are all candidates of all labelers, ``scores`` those of test texts. A score counts if
     it is of the text that the label has now.
     """
-    controls = controls or Controls({})
     by_labeler: dict[str, list[Label | LabelFailure]] = {}
     for answer in given:
         by_labeler.setdefault(answer.labeler, []).append(answer)
@@ -192,7 +181,7 @@ def pole_view(
         if label is None and failure is None:
             continue
         views = [
-            controls.view(score)
+            score_view(chance or {}, score)
             for score in scores
             if label and score.labeler == labeler and score.text == label.text
         ]

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from builder.config import load_settings
 from builder.pages import links
 from builder.pages.formats import place
-from builder.pages.label_view import Controls, PoleView, State, pole_view
+from builder.pages.label_view import Chance, PoleView, State, pole_view
 from builder.records import (
     CONTENT_ROLES,
     CONTROLS,
@@ -29,6 +29,7 @@ from builder.records import (
     Spectrum,
     Spend,
 )
+from builder.scores.percentile import control_scores
 from builder.store import Count, DirectionRow, RunStore
 
 #: Roles with fewer tokens say nothing about tails: their mean and spread are not known well.
@@ -110,7 +111,7 @@ class RunView:
     #: What labels and scores cost, by stage and model.
     spend: tuple[Spend, ...] = ()
     #: How the labels of controls that say what chance gives scored.
-    control_scores: Controls = field(default_factory=lambda: Controls({}))
+    control_scores: Chance = field(default_factory=dict)
 
     @property
     def page(self) -> str:
@@ -194,9 +195,13 @@ def read_run(folder: Path, store: RunStore) -> RunView:
     rows = store.directions()
     labels = store.labels(candidates=True)
     scores = store.scores()
-    chance = (row.id for row in rows if row.kind == "control" and row.hookpoint.writer in CHANCE)
-    controls = Controls.of(scores, chance)
-    directions = _directions(rows, links.file_name(name), labels, scores, controls, store)
+    failures = store.label_failures()
+    ids = {row.id for row in rows if row.kind == "control" and row.hookpoint.writer in CHANCE}
+    chosen = [label for label in labels if label.is_chosen]
+    chance = control_scores(scores, chosen, failures, ids)
+    directions = _directions(
+        rows, links.file_name(name), [*labels, *failures], scores, chance, store
+    )
     return RunView(
         folder=folder,
         name=links.file_name(name),
@@ -218,7 +223,7 @@ def read_run(folder: Path, store: RunStore) -> RunView:
         counts=tuple(store.counts()),
         labelers=tuple(sorted({label.labeler for label in labels})),
         spend=tuple(store.spend()),
-        control_scores=controls,
+        control_scores=chance,
     )
 
 
@@ -258,13 +263,12 @@ def flat(table: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]
 def _directions(
     rows: list[DirectionRow],
     run: str,
-    labels: list[Label],
+    given: list[Label | LabelFailure],
     given_scores: list[Score],
-    controls: Controls,
+    chance: Chance,
     store: RunStore,
 ) -> tuple[DirectionView, ...]:
     answers: dict[tuple[str, Pole], list[Label | LabelFailure]] = {}
-    given: list[Label | LabelFailure] = [*labels, *store.label_failures()]
     for answer in given:
         answers.setdefault((answer.direction, answer.pole), []).append(answer)
     scores: dict[tuple[str, Pole], list[Score]] = {}
@@ -280,7 +284,7 @@ def _directions(
             page=links.direction_page(run, names[row.id]),
             poles={
                 pole: pole_view(
-                    pole, answers.get((row.id, pole), []), scores.get((row.id, pole), []), controls
+                    pole, answers.get((row.id, pole), []), scores.get((row.id, pole), []), chance
                 )
                 for pole in POLES
             },

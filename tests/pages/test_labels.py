@@ -13,11 +13,12 @@ from playwright.sync_api import expect
 
 from builder.config import SiteSettings
 from builder.pages import build_site
-from builder.pages.label_view import Controls, pole_view
+from builder.pages.label_view import Chance, pole_view, score_view
 from builder.pages.labels_view import labels_view
 from builder.pages.score_view import QUOTED_RIGHT, Verdict, pole_scores, quoted
 from builder.pages.views import DirectionView, RunView, read_run
 from builder.records import HAND, Judged, Label, LabelFailure, Score, Window
+from builder.scores.percentile import Controls
 from builder.store import RunStore
 from tests.pages.conftest import SMALL, Opened
 from tests.pages.fixture import make_run
@@ -31,17 +32,16 @@ def score(f1: float | None, direction: str = "d", **options: object) -> Score:
     return dataclasses.replace(made, **options)  # type: ignore[arg-type]
 
 
-def controls_of(*values: float) -> Controls:
-    return Controls.of([score(value, f"c{at}") for at, value in enumerate(values)],
-                       [f"c{at}" for at in range(len(values))])  # fmt: skip
+def chance_of(*values: float) -> Chance:
+    return {("model", "detection"): Controls(tuple(sorted(values)))} if values else {}
 
 
-def test_a_score_says_what_share_of_the_controls_labels_score_lower() -> None:
-    controls = controls_of(0.1, 0.2, 0.3, 0.4)
-    view = pole_view("max", [LABEL], [score(0.4)], controls)
+def test_a_score_says_what_share_of_the_controls_poles_score_lower() -> None:
+    chance = chance_of(0.1, 0.2, 0.3, 0.6)
+    view = pole_view("max", [LABEL], [score(0.4)], chance)
     assert view.score is not None
     assert (view.score.beats, view.score.controls) == (0.75, 4)
-    other = controls.view(score(0.4, scorer="fuzzing"))
+    other = score_view(chance, score(0.4, scorer="fuzzing"))
     assert (other.beats, other.controls) == (None, 0)
 
 
@@ -59,7 +59,7 @@ def test_a_score_says_what_share_of_the_controls_labels_score_lower() -> None:
 def test_a_label_is_doubted_within_the_range_of_chance(
     f1: float | None, controls: tuple[float, ...], doubt: str
 ) -> None:
-    view = pole_view("max", [LABEL], [score(f1)], controls_of(*controls))
+    view = pole_view("max", [LABEL], [score(f1)], chance_of(*controls))
     assert view.doubt == doubt
     assert (view.score is None) == (f1 is None)
 
