@@ -22,6 +22,7 @@ import numpy.typing as npt
 import xxhash
 from scipy import sparse
 
+from builder.endpoint.messages import Fault
 from builder.labels.keywords import LABELER
 from builder.labels.precedence import precedence
 from builder.labels.terms import EMOJI, units
@@ -54,8 +55,8 @@ class Embedder(Protocol):
         """The model, as pages name it."""
         ...
 
-    def embed(self, texts: Sequence[str]) -> Vectors | None:
-        """One vector for each text, [texts, width]; None when there was no usable answer."""
+    def embed(self, texts: Sequence[str]) -> Vectors | Fault:
+        """One vector for each text, [texts, width], or why there is none."""
         ...
 
 
@@ -97,9 +98,10 @@ def similar_labels(labels: Sequence[Label], embedder: Embedder | None = None) ->
 def _measured(labels: Sequence[Label], embedder: Embedder | None) -> tuple[str, sparse.csr_array]:
     """What labels are measured by, and their unit vectors."""
     texts = [_said(label) for label in labels]
-    vectors = embedder.embed(texts) if embedder and texts else None
-    if vectors is not None and embedder is not None and len(vectors) == len(texts):
-        return embedder.name, sparse.csr_array(_unit(np.asarray(vectors, dtype=np.float32)))
+    if embedder and texts:
+        vectors = embedder.embed(texts)
+        if not isinstance(vectors, Fault) and len(vectors) == len(texts):
+            return embedder.name, sparse.csr_array(_unit(np.asarray(vectors, dtype=np.float32)))
     return TF_IDF, tf_idf([Counter(_terms(text)) for text in texts])
 
 

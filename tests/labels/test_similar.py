@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from builder.endpoint.messages import Fault
 from builder.labels import similar
 from builder.labels.similar import LEAST, NEAREST, TF_IDF, similar_labels, standing, tf_idf
 from builder.records import HAND, Label, Similar
@@ -95,11 +96,11 @@ class _Embedder:
     def __init__(self, *, answers: bool = True) -> None:
         self.answers, self.asked = answers, 0
 
-    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32] | None:
+    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32] | Fault:
         self.asked += 1
         vectors = np.zeros((len(texts), 400), dtype=np.float32)
         vectors[np.arange(len(texts)), [len(text) for text in texts]] = 3.0
-        return vectors if self.answers else None
+        return vectors if self.answers else Fault("http", "404")
 
 
 def test_an_embedder_decides_where_it_answers_and_words_where_it_does_not() -> None:
