@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from builder import pipeline
-from builder.config import SiteSettings
+from builder.config import ModelSettings, Settings, SiteSettings
 from builder.errors import ConfigError
 from builder.labels import by_hand
 from builder.labels.by_hand import read_labels
 from builder.labels.precedence import precedence
 from builder.records import HAND, Label, LabelFailure
+from builder.run_folder import Run
 from builder.store import RunStore
 from tests.pages.fixture import make_run
 
@@ -156,6 +157,21 @@ def test_a_faulty_file_changes_neither_database_nor_site(run: Path, tmp_path: Pa
     (run / "labels.toml").unlink()
     pipeline.make_site([run], settings)
     assert "Russian travel talk" not in page.read_text()
+
+
+def test_the_label_stage_takes_up_labels_by_hand_and_stops_at_a_fault(run: Path) -> None:
+    settings = Settings(name="pico", model=ModelSettings(tuned="pico/chat"))
+    with RunStore(run / "run.duckdb", read_only=False) as store:
+        store.update_meta({"scan_fingerprint": "made up"})
+    (run / "labels.toml").write_text(GOOD)
+    pipeline.make_labels(Run(run, settings))
+    assert by_hand_labels(run)[0].text == "Russian travel talk"
+    with RunStore(run / "run.duckdb") as store:
+        assert "keywords" in {label.labeler for label in store.labels()}
+
+    (run / "labels.toml").write_text(GOOD.replace("2026-11-21", "soon"))
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        pipeline.make_labels(Run(run, settings))
 
 
 def test_a_persons_answer_goes_before_every_other_and_a_failure_after_all() -> None:
