@@ -160,7 +160,7 @@ class Replies:
             [
                 key,
                 stage,
-                access.model,
+                access.public_model,
                 most.prompt_tokens,
                 most.completion_tokens,
                 _cost(most, price),
@@ -237,7 +237,7 @@ class Replies:
         row = [
             key_of(question, access),
             question.hash,
-            access.model,
+            access.public_model,
             access.where,
             parameters_of(question, access),
             kept.content,
