@@ -182,6 +182,9 @@ def _add_label(sub: Any) -> None:
         "--candidates", type=int, metavar="K", help="labels asked for each pole (default: 1)"
     )
     _add_asking(sub, "base_url", "where a reply became no label")
+    sub.add_argument(
+        "--batch", action="store_true", help="ask through the endpoint's batches: cheaper, slower"
+    )
 
 
 def _add_score(sub: Any) -> None:
@@ -362,7 +365,7 @@ def _label(options: argparse.Namespace) -> int:
     if options.plan:
         _print_requests(pipeline.plan_requests(run, retry_failed=options.retry_failed))
         return 0
-    summary = pipeline.make_labels(run, retry_failed=options.retry_failed)
+    summary = pipeline.make_labels(run, retry_failed=options.retry_failed, batch=options.batch)
     print(
         f"{summary['labelled']} poles labelled, {summary['no_pattern']} without a consistent "
         f"pattern, {summary['failed']} failed"

@@ -16,12 +16,13 @@ from tqdm import tqdm
 from builder import __version__
 from builder.config import LabelSettings
 from builder.endpoint.access import Access
+from builder.endpoint.batch import BatchJob, answer_batch
 from builder.endpoint.budget import Budget
 from builder.endpoint.client import ChatClient
 from builder.endpoint.estimate import Estimate, estimate_questions
 from builder.endpoint.messages import Fault, Question, Reply
-from builder.endpoint.prices import check_budget, find_price
-from builder.endpoint.replies import Replies, key_of
+from builder.endpoint.prices import Price, check_budget, find_price
+from builder.endpoint.replies import REPLIES, Replies, key_of
 from builder.errors import ConfigError
 from builder.labels.answers import read_reply
 from builder.labels.evidence import Background, Evidence
@@ -45,17 +46,19 @@ from builder.store import DirectionRow, RunStore
 
 STAGE = "labels"
 #: The kept replies, in the run folder.
-REPLIES = "replies.sqlite"
 
 
-def make_labels(run: Run, *, retry_failed: bool = False) -> dict[str, int]:
+def make_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) -> dict[str, int]:
     """How many poles have a label, show no pattern, or failed, and how many candidates were not
     asked for lack of budget; labels stand in the database.
 
-    ``retry_failed``: kept replies that became no label are asked for again.
-    Raises ConfigError, LabelerError and StoreError.
+    ``retry_failed``: kept replies that became no label are asked for again; ``batch``: what is not
+    kept is asked through the endpoint for batches, which may take a day. Raises ConfigError,
+    LabelerError and StoreError.
     """
     settings = _checked(run)
+    if settings.labeler == "keywords" and (batch or retry_failed):
+        raise ConfigError("--batch and --retry-failed: name the language model with --model")
     labeler = labeler_name(settings)
     with claimed(run):
         refresh_facts(run)
@@ -69,7 +72,7 @@ def make_labels(run: Run, *, retry_failed: bool = False) -> dict[str, int]:
             if store.label_fingerprint(labeler) == wanted and not _open(known, retry_failed):
                 return _summary(known)
             with timed() as cost, _maybe_replies(run, settings) as replies:
-                results = _results(store, run, settings, replies, retry_failed)
+                results = _results(store, run, settings, replies, retry_failed, batch)
                 spend = replies.spend(STAGE) if replies else []
         with RunStore(run.database_path, read_only=False) as store:
             store.replace_labels(results, fingerprint=wanted)
@@ -152,6 +155,7 @@ def _results(
     settings: LabelSettings,
     replies: Replies | None,
     retry_failed: bool,
+    batch: bool,
 ) -> list[Result]:
     background = Background.from_windows(store.reservoir())
     poles = 2 * len(store.directions())
@@ -159,9 +163,16 @@ def _results(
         found = keyword_results(evidences(store), background)
         return [item for results in tqdm(found, **_bar(poles)) for item in results]
     access, price = Access.of(settings), find_price(settings)
+    faults = None
+    if batch:
+        price = price.batched() if price else None
+        faults = _ask_in_batch(store, run, settings, replies, background, retry_failed, price)
     budget = Budget(settings.budget, replies.spent(price))
-    with ChatClient(access, replies, stage=STAGE, price=price, budget=budget) as client:
-        found = label_poles(evidences(store), background, settings, client, again=retry_failed)
+    with ChatClient(
+        access, replies, stage=STAGE, price=price, budget=budget, offline=faults
+    ) as client:
+        again = retry_failed and not batch
+        found = label_poles(evidences(store), background, settings, client, again=again)
         results: list[Result] = []
         with tqdm(**_bar(poles)) as bar:
             for item in found:
@@ -170,6 +181,29 @@ def _results(
                 if price:
                     bar.set_postfix_str(f"${budget.spent:,.2f}", refresh=False)
         return results
+
+
+def _ask_in_batch(
+    store: RunStore,
+    run: Run,
+    settings: LabelSettings,
+    replies: Replies,
+    background: Background,
+    retry_failed: bool,
+    price: Price | None,
+) -> dict[str, Fault]:
+    """Has all questions answered through the batch endpoint; why some are not, by their key."""
+
+    def again(reply: Reply) -> bool:
+        return retry_failed and isinstance(read_reply(reply), Fault)
+
+    budget = Budget(settings.budget, replies.spent(price))
+    return answer_batch(
+        lambda: questions(evidences(store), background, settings),
+        Access.of(settings),
+        replies,
+        BatchJob(STAGE, run.folder, price, budget, again),
+    )
 
 
 def _checked(run: Run) -> LabelSettings:

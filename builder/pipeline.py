@@ -210,11 +210,11 @@ def join_runs(folders: Sequence[Path], out: Path) -> Path:
     return join_runs(folders, out)
 
 
-def make_labels(run: Run, *, retry_failed: bool = False) -> dict[str, int]:
+def make_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) -> dict[str, int]:
     """How many poles have a label, show no pattern, or failed; labels stand in the database."""
     from builder.label_stage import make_labels
 
-    return make_labels(run, retry_failed=retry_failed)
+    return make_labels(run, retry_failed=retry_failed, batch=batch)
 
 
 def plan_requests(run: Run, *, retry_failed: bool = False) -> dict[str, Estimate]:

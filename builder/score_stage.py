@@ -8,7 +8,7 @@ What a language model answered is kept in ``replies.sqlite`` in the run folder, 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,15 +22,15 @@ from builder.endpoint.as_ready import as_ready
 from builder.endpoint.budget import Budget
 from builder.endpoint.client import ChatClient
 from builder.endpoint.estimate import Estimate, estimate_questions
-from builder.endpoint.messages import Question
+from builder.endpoint.messages import Asker, Fault, Question, Reply
 from builder.endpoint.prices import check_budget, find_price
-from builder.endpoint.replies import Replies
+from builder.endpoint.replies import REPLIES, Replies, key_of
 from builder.errors import ConfigError
 from builder.execute import disk_errors
 from builder.labels.evidence import Background
 from builder.labels.keywords import LABELER as KEYWORDS
 from builder.provenance import refresh_facts
-from builder.records import HAND, STRATA, Label, Pole, Stratum
+from builder.records import HAND, STRATA, Label, Pole, Score, Stratum
 from builder.run_folder import Run, claimed, digest_of, record_stage, timed
 from builder.scores.items import Pool
 from builder.scores.judge import Judge
@@ -43,6 +43,7 @@ from builder.scores.words import WORDS_VERSION, WordJudge
 from builder.store import RunStore
 
 STAGE = "scores"
+Again = Callable[[Question], Reply | Fault]
 #: Reasons for which another attempt may find a verdict; all others are in replies that are kept.
 MOMENTARY = frozenset({"timeout", "http", "budget"})
 _ALL = 2**31
@@ -90,8 +91,9 @@ def make_scores(run: Run, *, retry_failed: bool = False) -> dict[str, int]:
     with claimed(run):
         refresh_facts(run)
         with _asking(run) as client:
-            works, gone = _works(run, client, retry_failed)
+            again = partial(client.ask, again=True) if client and retry_failed else None
             with RunStore(run.database_path) as store:
+                works, gone = _works(store, run.settings, client, again)
                 due = [work for work in works if _is_due(store, work, retry_failed)]
             with timed() as cost:
                 _forget(run, gone)
@@ -106,17 +108,30 @@ def make_scores(run: Run, *, retry_failed: bool = False) -> dict[str, int]:
 
 
 def plan_scores(run: Run) -> Estimate:
-    """What scoring the labels that are there would ask of the endpoint; asks nothing.
+    """What scoring the labels that are there would ask of the endpoint; asks and writes nothing.
 
     Of several candidates the first stands for the one that will be chosen.
     """
     _check(run)
-    with claimed(run), _asking(run) as client:
-        if client is None:
-            return Estimate()
-        works, _ = _works(run, client, retry_failed=False)
-        with RunStore(run.database_path) as store:
-            return estimate_questions(_questions(store, works), client.kept, client.price)
+    judge = judge_settings(run.settings)
+    if judge is None:
+        return Estimate()
+    access, price, place = Access.of(judge), find_price(judge), run.folder / REPLIES
+    with RunStore(run.database_path) as store, contextlib.ExitStack() as stack:
+        replies = stack.enter_context(Replies(place)) if place.is_file() else None
+
+        def kept(question: Question) -> Reply | None:
+            return replies.find(key_of(question, access)) if replies else None
+
+        works, _ = _works(store, run.settings, _Nobody())
+        return estimate_questions(_questions(store, works), kept, price)
+
+
+class _Nobody:
+    """Who is asked while it is only planned."""
+
+    def ask(self, question: Question) -> Reply | Fault:
+        raise AssertionError("a plan asks nothing")
 
 
 def _check(run: Run) -> None:
@@ -135,7 +150,7 @@ def _asking(run: Run) -> Iterator[ChatClient | None]:
         yield None
         return
     price = find_price(judge)
-    with Replies(run.folder / "replies.sqlite") as replies:
+    with Replies(run.folder / REPLIES) as replies:
         budget = Budget(judge.budget, replies.spent(price))
         access = Access.of(judge)
         with ChatClient(access, replies, stage=STAGE, price=price, budget=budget) as client:
@@ -143,39 +158,38 @@ def _asking(run: Run) -> Iterator[ChatClient | None]:
 
 
 def _works(
-    run: Run, client: ChatClient | None, retry_failed: bool
+    store: RunStore, settings: Settings, asker: Asker | None, again: Again | None = None
 ) -> tuple[list[_Work], list[str]]:
     """What there is to do for each labeler, and the labelers with scores but without labels."""
-    with RunStore(run.database_path) as store:
-        labels = store.labels(candidates=True)
-        background = Background.from_windows(store.reservoir())
-        scanned = str(store.meta()["scan_fingerprint"])
-        scored = {score.labeler for score in store.scores(candidates=True)}
+    labels = store.labels(candidates=True)
+    background = Background.from_windows(store.reservoir())
+    scanned = str(store.meta()["scan_fingerprint"])
     labelers = sorted({label.labeler for label in labels})
     works = []
     for labeler in labelers:
         own = tuple(label for label in labels if label.labeler == labeler)
-        by_words = labeler == KEYWORDS or (labeler == HAND and client is None)
+        by_words = labeler == KEYWORDS or (labeler == HAND and asker is None)
         judge: Judge
         if by_words:
             judge = WordJudge(background, as_phrases=labeler == KEYWORDS)
-        elif client is not None:
-            judge = _model_judge(run.settings, client, retry_failed)
+        elif asker is not None:
+            judge = _model_judge(settings, asker, again)
         else:
             continue
-        works.append(_work(run.settings, own, judge, by_words, scanned))
+        works.append(_work(settings, own, judge, by_words, scanned))
+    scored = {score.labeler for score in store.scores(candidates=True)}
     return works, sorted(scored - set(labelers))
 
 
-def _model_judge(settings: Settings, client: ChatClient, retry_failed: bool) -> ModelJudge:
+def _model_judge(settings: Settings, asker: Asker, again: Again | None) -> ModelJudge:
     judge = judge_settings(settings)
     assert judge is not None
     return ModelJudge(
         judge.model,
-        client,
+        asker,
         batch=settings.score.batch,
         max_completion_tokens=settings.score.max_completion_tokens,
-        again=partial(client.ask, again=True) if retry_failed else None,
+        again=again,
     )
 
 
@@ -225,9 +239,17 @@ def _is_due(store: RunStore, work: _Work, retry_failed: bool) -> bool:
     if store.score_fingerprint(work.labeler) != work.fingerprint:
         return True
     own = [score for score in store.scores(candidates=True) if score.labeler == work.labeler]
+    # A labeler that was asked again chooses as if nothing had been scored.
+    chosen = {_candidate(x) for x in work.labels if x.is_chosen and x.text is not None}
+    if chosen != {_candidate(score) for score in own if score.split == "test"}:
+        return True
     if retry_failed:
         return any(score.unparsed for score in own)
     return any(MOMENTARY & score.faults.keys() for score in own)
+
+
+def _candidate(item: Label | Score) -> tuple[str, Pole, int]:
+    return item.direction, item.pole, item.candidate
 
 
 def _score_labeler(run: Run, work: _Work, client: ChatClient | None) -> None:

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from builder.config import LabelSettings
+from builder.config import LabelSettings, public_name
 from builder.errors import LabelerError, printable, shown
 
 #: Sent where an endpoint of one's own wants no key; servers like vLLM accept anything.
@@ -47,6 +47,12 @@ class Access:
             temperature=settings.temperature,
             timeout=settings.timeout,
         )
+
+    @property
+    def public_model(self) -> str:
+        """The model as it may be published: of a path only its last part."""
+        is_path = self.model.startswith(("/", "~", ".", "\\")) or self.model[1:2] == ":"
+        return public_name(self.model) if is_path else self.model
 
     @property
     def address(self) -> str:

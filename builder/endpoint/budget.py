@@ -30,11 +30,11 @@ class Budget:
         with self._changed:
             return self._spent
 
-    def reserve(self, most: float) -> bool:
+    def reserve(self, most: float, *, wait: bool = True) -> bool:
         """Whether ``most`` fits; if so, it is set aside until :meth:`settle`."""
         with self._changed:
             while self.limit is not None and self._spent + self._reserved + most > self.limit:
-                if not self._on_their_way or self._spent + most > self.limit:
+                if not (wait and self._on_their_way) or self._spent + most > self.limit:
                     return False
                 self._changed.wait()
             self._reserved += most

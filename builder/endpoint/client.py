@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 #: So many questions in a row without an answer end the run: every further one would fail too.
 GIVE_UP_AFTER = 25
+#: Of a question without a reply where nothing is sent.
+NOT_ASKED = Fault("http", "not asked; run the same command again")
 _FORMAT_WORDS = ("response_format", "json_schema", "guided", "grammar", "structured output")
 
 
@@ -49,7 +52,8 @@ class ChatClient:
 
     ``stage`` is what its requests are counted for. A budget needs a price. The connection is made,
     and the key read, with the first question whose reply is not kept; with ``offline`` there is
-    never one, and such a question gets that fault. Use as a context manager.
+    never one, and such a question gets the fault given there for its key (see ``key_of``), or one
+    that says so. Use as a context manager.
     """
 
     def __init__(
@@ -60,7 +64,7 @@ class ChatClient:
         stage: str,
         price: Price | None = None,
         budget: Budget | None = None,
-        offline: Fault | None = None,
+        offline: Mapping[str, Fault] | None = None,
     ) -> None:
         self.price = price
         self.budget = budget or Budget(spent=replies.spent(price))
@@ -107,7 +111,7 @@ class ChatClient:
         if reply is not None:
             return reply
         if self._offline is not None:
-            return self._offline
+            return self._offline.get(key_of(question, self._access), NOT_ASKED)
         if self._error is not None:
             raise self._error
         try:

@@ -7,6 +7,7 @@ question is never paid for twice, and a refusal stays a refusal until it is aske
 request is sent, at the most that can cost, so that a killed process leaves no request uncounted. It
 becomes the server's own count when a reply arrives, and goes when the server says that it did not
 answer. A request that timed out, or was on its way when the process was killed, stays as it is.
+``batches`` holds what was handed to a batch endpoint and is not collected yet.
 
 Every change is one transaction in SQLite's write-ahead log: it survives the end of the process, and
 a reader never sees half of it. Nothing is held in memory.
@@ -21,7 +22,7 @@ import json
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,11 +46,18 @@ CREATE TABLE replies (
 CREATE TABLE requests (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL, stage TEXT NOT NULL, model TEXT NOT NULL,
     prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
-    unmetered INTEGER NOT NULL, cost REAL, created TEXT NOT NULL);
+    unmetered INTEGER NOT NULL, cost REAL, created TEXT NOT NULL, batch TEXT NOT NULL);
+CREATE INDEX requests_by_key ON requests (key);
+CREATE TABLE batches (
+    file TEXT PRIMARY KEY, id TEXT NOT NULL, stage TEXT NOT NULL, model TEXT NOT NULL,
+    endpoint TEXT NOT NULL, requests INTEGER NOT NULL);
 """
 _REPLY = (
     "content, finish_reason, refusal, prompt_tokens, completion_tokens, unmetered, cost, created"
 )
+
+#: Name of their file in a run folder.
+REPLIES = "replies.sqlite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,18 @@ class Usage:
     prompt_tokens: int
     completion_tokens: int
     unmetered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBatch:
+    """A batch that is not collected: its input file, its id (empty until known), what it is for."""
+
+    file: str
+    id: str
+    stage: str
+    model: str
+    endpoint: str
+    requests: int
 
 
 class Replies:
@@ -132,21 +152,63 @@ class Replies:
     def begin(self, key: str, stage: str, access: Access, most: Usage, price: Price | None) -> int:
         """The number of a request that is about to be sent and costs at most so much."""
         with self._lock, self._errors():
-            cursor = self._connection.execute(
-                "INSERT INTO requests (key, stage, model, prompt_tokens, completion_tokens, "
-                "unmetered, cost, created) VALUES (?, ?, ?, ?, ?, 1, ?, ?)",
-                [
-                    key,
-                    stage,
-                    access.model,
-                    most.prompt_tokens,
-                    most.completion_tokens,
-                    _cost(most, price),
-                    today(),
-                ],
-            )
+            return self._begin(key, stage, access, most, price, "")
+
+    def _begin(
+        self, key: str, stage: str, access: Access, most: Usage, price: Price | None, batch: str
+    ) -> int:
+        cursor = self._connection.execute(
+            "INSERT INTO requests (key, stage, model, prompt_tokens, completion_tokens, "
+            "unmetered, cost, created, batch) VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?)",
+            [
+                key,
+                stage,
+                access.public_model,
+                most.prompt_tokens,
+                most.completion_tokens,
+                _cost(most, price),
+                today(),
+                batch,
+            ],
+        )
         assert cursor.lastrowid is not None
         return cursor.lastrowid
+
+    def begin_batch(
+        self,
+        file: str,
+        requests: Sequence[tuple[str, Usage]],
+        stage: str,
+        access: Access,
+        price: Price | None,
+    ) -> None:
+        """Remembers a file of requests (key, most usage) that is about to become a batch."""
+        with self._lock, self._errors(), self._transaction():
+            self._connection.execute(
+                "INSERT INTO batches VALUES (?, '', ?, ?, ?, ?)",
+                [file, stage, access.model, access.where, len(requests)],
+            )
+            for key, most in requests:
+                self._begin(key, stage, access, most, price, file)
+
+    def set_batch(self, file: str, batch: str) -> None:
+        """Remembers the id of the batch that a file became."""
+        with self._lock, self._errors():
+            self._connection.execute("UPDATE batches SET id = ? WHERE file = ?", [batch, file])
+
+    def end_batch(self, file: str) -> None:
+        """Forgets a batch that is collected, and its requests that were not answered."""
+        with self._lock, self._errors(), self._transaction():
+            self._connection.execute("DELETE FROM requests WHERE batch = ?", [file])
+            self._connection.execute("DELETE FROM batches WHERE file = ?", [file])
+
+    def batches(self) -> list[OpenBatch]:
+        """What was handed to a batch endpoint and is not collected yet."""
+        with self._lock, self._errors():
+            rows = self._connection.execute(
+                "SELECT file, id, stage, model, endpoint, requests FROM batches ORDER BY rowid"
+            ).fetchall()
+        return [OpenBatch(*row) for row in rows]
 
     def drop(self, request: int) -> None:
         """Forgets a request that the server did not answer and that costs nothing."""
@@ -178,7 +240,7 @@ class Replies:
         row = [
             key_of(question, access),
             question.hash,
-            access.model,
+            access.public_model,
             access.where,
             parameters_of(question, access),
             kept.content,
@@ -199,7 +261,7 @@ class Replies:
             self._settle(request, usage, price)
         return kept
 
-    def open_requests(self, key: str) -> int | None:
+    def last_request(self, key: str) -> int | None:
         """The number of the last request for a key; None when there is none."""
         with self._lock, self._errors():
             row = self._connection.execute(
@@ -230,8 +292,8 @@ class Replies:
 
     def _settle(self, request: int, usage: Usage, price: Price | None) -> None:
         self._connection.execute(
-            "UPDATE requests SET prompt_tokens = ?, completion_tokens = ?, unmetered = ?, cost = ? "
-            "WHERE id = ?",
+            "UPDATE requests SET prompt_tokens = ?, completion_tokens = ?, unmetered = ?, "
+            "cost = ?, batch = '' WHERE id = ?",
             [
                 usage.prompt_tokens,
                 usage.completion_tokens,

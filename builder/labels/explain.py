@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from builder.config import LabelSettings
+from builder.endpoint.access import Access
 from builder.endpoint.as_ready import as_ready
 from builder.endpoint.client import ChatClient
 from builder.endpoint.messages import Fault, Question, Reply
@@ -36,8 +37,11 @@ _FREE = frozenset(
 
 
 def labeler_name(settings: LabelSettings) -> str:
-    """The ``labeler`` of what :func:`label_poles` gives under these settings."""
-    return LABELER if settings.labeler == "keywords" else settings.model
+    """The ``labeler`` of what :func:`label_poles` gives under these settings.
+
+    Servers of local models name them by their folder; of that only the last part is told.
+    """
+    return LABELER if settings.labeler == "keywords" else Access.of(settings).public_model
 
 
 def check_labeler(settings: LabelSettings) -> None:
@@ -47,7 +51,7 @@ def check_labeler(settings: LabelSettings) -> None:
             "label.model: the labeler 'openai' needs the name of a model; "
             "for instance --model gpt-4.1-mini"
         )
-    if settings.labeler == "openai" and settings.model in (LABELER, HAND):
+    if settings.labeler == "openai" and labeler_name(settings) in (LABELER, HAND):
         raise ConfigError(f"label.model: {settings.model!r} is the name of another labeler")
 
 
@@ -102,8 +106,9 @@ def explain_pole(
     again: bool = False,
 ) -> tuple[Result, ...]:
     """The candidates for one pole by the model behind ``client``, or why there are none."""
+    labeler = labeler_name(settings)
     if not evidence.examples:
-        return (LabelFailure(evidence.direction, evidence.pole, settings.model, "no_examples"),)
+        return (LabelFailure(evidence.direction, evidence.pole, labeler, "no_examples"),)
     found: list[Result] = []
     for candidate, prompt in pole_prompts(evidence, background, settings):
         question = as_question(prompt, settings)
@@ -112,7 +117,7 @@ def explain_pole(
         if again and isinstance(reply, Reply) and reply.cached and isinstance(answer, Fault):
             reply = client.ask(question, again=True)
             answer = _answer_in(reply)
-        found.append(_result(evidence, settings.model, candidate, prompt, reply, answer))
+        found.append(_result(evidence, labeler, candidate, prompt, reply, answer))
     return _with_choice(found)
 
 

@@ -110,6 +110,26 @@ def test_of_several_candidates_the_best_on_select_texts_is_tested_on_others(run:
         assert not seen & {item.doc_id for score in test for item in score.judged}
 
 
+def test_what_was_chosen_stays_chosen_when_the_labels_are_put_again(run: Run) -> None:
+    put_labels(run, candidates_of)
+    with serving(
+        lambda number, body: _graded(body, lambda text: 10 * (_said(body)[0] in text))
+    ) as server:
+        judged = _judged_by(run, server.url)
+        make_scores(judged)
+        with RunStore(run.database_path) as store:
+            chosen = store.labels()
+        assert {label.candidate for label in chosen} != {1}
+        put_labels(run, candidates_of)
+        with RunStore(run.database_path) as store:
+            assert {label.candidate for label in store.labels()} == {1}
+        asked = len(server.requests)
+        make_scores(judged)
+        assert len(server.requests) == asked
+    with RunStore(run.database_path) as store:
+        assert store.labels() == chosen
+
+
 def test_a_server_that_fails_half_of_the_requests_leaves_honest_numbers(run: Run) -> None:
     put_labels(run, _one)
 
@@ -160,8 +180,10 @@ def test_a_plan_counts_what_is_then_asked_and_asks_nothing(run: Run) -> None:
     put_labels(run, _one)
     with serving(lambda number, body: _graded(body, lambda text: 9)) as server:
         judged = _judged_by(run, server.url)
+        before = sorted(path.name for path in run.folder.iterdir())
         plan = plan_scores(judged)
         assert plan.requests == plan.to_ask > 16
+        assert sorted(path.name for path in run.folder.iterdir()) == before
         assert server.requests == []
         make_scores(judged)
         assert len(server.requests) == plan.requests
