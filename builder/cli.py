@@ -21,6 +21,7 @@ from builder import __version__
 from builder.errors import ConfigError, WeightAtlasError, printable
 
 if TYPE_CHECKING:
+    from builder.endpoint.estimate import Estimate
     from builder.run_folder import Run
 
 _ABOUT = "An atlas of what a fine-tune wrote into the weights of a language model."
@@ -30,7 +31,7 @@ examples:
   weightatlas directions --tuned my-model --base its-base --plan
   weightatlas build recipes/qwen2.5-7b-instruct.toml
   weightatlas build my.toml --set scan.top=10 --set 'corpus.max_documents=5000'
-  weightatlas label runs/mine --set label.labeler=openai --set label.model=my-model
+  weightatlas label runs/mine --model gpt-4.1-mini --plan
   weightatlas render runs/one runs/two --out site
 
 A command that is stopped, or killed, goes on where it was when it is given again.
@@ -97,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         ("build", _build, "every stage in order, from weights to site"),
         ("scan", _scan, "find the texts that excite each direction most and least"),
         ("label", _label, "name both poles of every direction"),
+        ("score", _score, "judge every label on texts its labeler never saw"),
     ):
         sub = add(name, command, about)
         sub.add_argument("place", type=Path, metavar="RECIPE", help="a recipe or a run folder")
@@ -109,7 +111,11 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="SOURCE",
                 help="scan a further file, folder or dataset too; may be repeated",
             )
-        if name != "label":
+        if name == "label":
+            _add_label(sub)
+        elif name == "score":
+            _add_score(sub)
+        else:
             _add_compute(sub)
 
     sub = add("merge", _merge, "join scans of one model over different corpora into a new run")
@@ -170,10 +176,45 @@ def _add_compute(sub: Any) -> None:
     )
 
 
+def _add_label(sub: Any) -> None:
+    sub.add_argument("--model", help="language model to ask (default: none; terms are counted)")
+    sub.add_argument(
+        "--candidates", type=int, metavar="K", help="labels asked for each pole (default: 1)"
+    )
+    _add_asking(sub, "base_url", "where a reply became no label")
+    sub.add_argument(
+        "--batch", action="store_true", help="ask through the endpoint's batches: cheaper, slower"
+    )
+
+
+def _add_score(sub: Any) -> None:
+    sub.add_argument(
+        "--model", dest="score_model", help="language model that judges (default: that of labels)"
+    )
+    _add_asking(sub, "score_base_url", "where a reply gave no verdict")
+
+
+def _add_asking(sub: Any, base_url: str, failed: str) -> None:
+    """The flags of every stage that may ask a language model."""
+    sub.add_argument(
+        "--base-url",
+        dest=base_url,
+        metavar="URL",
+        help="of an OpenAI-compatible endpoint (default: OpenAI's)",
+    )
+    sub.add_argument(
+        "--budget", type=float, metavar="USD", help="that all requests of this run may cost"
+    )
+    sub.add_argument(
+        "--plan", action="store_true", help="only say what would be asked, and the price"
+    )
+    sub.add_argument("--retry-failed", action="store_true", help=f"ask again {failed}")
+
+
 def _run(options: argparse.Namespace) -> Run:
     from builder.run_folder import read_run
 
-    overrides = (*_compute_flags(options), *options.set)
+    overrides = (*_compute_flags(options), *_label_flags(options), *options.set)
     return read_run(options.place, overrides, add=getattr(options, "add", ()))
 
 
@@ -188,6 +229,19 @@ def _compute_flags(options: argparse.Namespace) -> list[str]:
     if named["compute.address"]:
         named["compute.executor"] = "ray"
     named["scan.with_base"] = getattr(options, "with_base", False) or None
+    return [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
+
+
+def _label_flags(options: argparse.Namespace) -> list[str]:
+    """The overrides that the flags of labelling stand for; a model is one to ask."""
+    named = {
+        f"label.{name}": getattr(options, name, None)
+        for name in ("model", "base_url", "candidates", "budget")
+    }
+    if named["label.model"]:
+        named["label.labeler"] = "openai"
+    for name in ("model", "base_url"):
+        named[f"score.{name}"] = getattr(options, f"score_{name}", None)
     return [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
 
 
@@ -307,12 +361,53 @@ def _merge(options: argparse.Namespace) -> int:
 def _label(options: argparse.Namespace) -> int:
     from builder import pipeline
 
-    summary = pipeline.make_labels(_run(options))
+    run = _run(options)
+    if options.plan:
+        _print_requests(pipeline.plan_requests(run, retry_failed=options.retry_failed))
+        return 0
+    summary = pipeline.make_labels(run, retry_failed=options.retry_failed, batch=options.batch)
     print(
         f"{summary['labelled']} poles labelled, {summary['no_pattern']} without a consistent "
         f"pattern, {summary['failed']} failed"
     )
+    if summary.get("not_asked"):
+        print(
+            f"{summary['not_asked']} prompts were not asked: the budget of "
+            f"${run.settings.label.budget:,.2f} is used up; raise --budget to go on"
+        )
+        return 1
     nothing = summary["failed"] and not summary["labelled"] + summary["no_pattern"]
+    return 1 if nothing else 0
+
+
+def _print_requests(plan: dict[str, Estimate]) -> None:
+    for stage, found in plan.items():
+        price = "price not known" if found.cost is None else f"at most ${found.cost:,.2f}"
+        print(
+            f"{stage}: {found.requests:,} requests, {found.kept:,} of them answered already; "
+            f"{found.to_ask:,} to ask, about {found.prompt_tokens:,} tokens of prompts and at most "
+            f"{found.completion_tokens:,} of replies, {price}"
+        )
+
+
+def _score(options: argparse.Namespace) -> int:
+    from builder import pipeline
+
+    run = _run(options)
+    if options.plan:
+        _print_requests({"score": pipeline.plan_requests(run)["score"]})
+        return 0
+    summary = pipeline.make_scores(run, retry_failed=options.retry_failed)
+    print(f"{summary['scored']} poles scored, {summary['unparsed_texts']} texts without a verdict")
+    if unjudged := summary.get("unjudged_labels", 0):
+        print(f"{unjudged} labels wait for a language model to judge them (--model)")
+    if summary.get("not_asked"):
+        print(
+            f"{summary['not_asked']} texts were not asked about: the budget of "
+            f"${run.settings.label.budget:,.2f} is used up; raise --budget to go on"
+        )
+        return 1
+    nothing = summary["unparsed_texts"] and not summary["scored"]
     return 1 if nothing else 0
 
 

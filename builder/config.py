@@ -29,12 +29,13 @@ from builder.errors import ConfigError, shown
 _MOST = 2**31 - 1
 Count = Annotated[int, Field(ge=1, le=_MOST)]
 CountOrNone = Annotated[int, Field(ge=0, le=_MOST)]
+Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 
 #: The form of a model or dataset of the hub: a name, or a name of an owner's.
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 #: Settings whose value may hold a secret and is therefore never repeated.
-_UNSHOWN = frozenset({"label", "label.base_url"})
+_UNSHOWN = frozenset({"label", "label.base_url", "score", "score.base_url"})
 _USER_INFO = re.compile(r"\s*([a-z][a-z0-9+.-]*:)?[/\\]*[^/\\?#]*@", re.IGNORECASE)
 
 
@@ -188,6 +189,15 @@ class ComputeSettings(Section):
     retries: CountOrNone = 2
 
 
+def _without_user(base_url: str) -> str:
+    if _USER_INFO.match(base_url):
+        raise ValueError(
+            "holds a user name or password (something before an '@'), and settings are "
+            "published; put the key into the environment variable that label.api_key_env names"
+        )
+    return base_url
+
+
 class LabelSettings(Section):
     """Who names the poles of a direction."""
 
@@ -202,20 +212,54 @@ class LabelSettings(Section):
     #: Examples of the pole, and contrast examples, shown to the explainer.
     examples: Count = 10
     contrast: CountOrNone = 10
+    #: Labels asked for each pole, each from another sample of its examples.
+    candidates: Annotated[int, Field(ge=1, le=100)] = 1
     temperature: float | None = None
     max_completion_tokens: Count = 400
-    timeout: Annotated[float, Field(gt=0)] = 60.0
-    concurrency: Count = 8
+    #: Seconds that one request may take in all.
+    timeout: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    #: Requests on their way at once.
+    concurrency: Annotated[int, Field(ge=1, le=1000)] = 8
+    #: US dollars that this run's requests may cost in all, those of earlier calls among them.
+    budget: Dollars | None = None
+    #: What the model costs, in US dollars per million tokens, where no table of prices says so.
+    price_input: Dollars | None = None
+    price_output: Dollars | None = None
 
     @field_validator("base_url")
     @classmethod
     def _no_secret(cls, base_url: str) -> str:
-        if _USER_INFO.match(base_url):
-            raise ValueError(
-                "holds a user name or password (something before an '@'), and settings are "
-                "published; put the key into the environment variable that label.api_key_env names"
-            )
-        return base_url
+        return _without_user(base_url)
+
+
+class ScoreSettings(Section):
+    """How labels are scored, and who judges those of a language model."""
+
+    #: Language model that judges; that of ``label`` when empty. Keyword labels are always judged by
+    #: counting words, and hand-made ones where no model is named.
+    model: str = ""
+    #: Endpoint of that model; that of ``label`` when empty.
+    base_url: str = ""
+    #: ``detection``: each text as a whole; ``fuzzing``: the tokens marked in it.
+    scorers: Annotated[tuple[Literal["detection", "fuzzing"], ...], Field(min_length=1)] = (
+        "detection",
+        "fuzzing",
+    )
+    #: At most so many held-out texts of the pole, of the other pole, and random ones (half of these
+    #: below the median, half between it and half-way to the pole). Counting words in whole texts
+    #: costs nothing, and takes all there are.
+    positives: Count = 10
+    other: CountOrNone = 10
+    random: Count = 40
+    #: Texts judged in one request.
+    batch: Annotated[int, Field(ge=1, le=100)] = 10
+    max_completion_tokens: Count = 600
+    temperature: float | None = None
+
+    @field_validator("base_url")
+    @classmethod
+    def _no_secret(cls, base_url: str) -> str:
+        return _without_user(base_url)
 
 
 class SiteSettings(Section):
@@ -240,6 +284,7 @@ class Settings(Section):
     scan: ScanSettings = ScanSettings()
     compute: ComputeSettings = ComputeSettings()
     label: LabelSettings = LabelSettings()
+    score: ScoreSettings = ScoreSettings()
     site: SiteSettings = SiteSettings()
     #: Folder that holds run folders.
     runs: str = "runs"

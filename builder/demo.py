@@ -46,6 +46,7 @@ def run_demo(runs: Path, out: Path) -> Iterator[str]:
         pipeline.make_directions(run)
         pipeline.make_scan(run)
         pipeline.make_labels(run)
+        pipeline.make_scores(run)
         folders.append(run.folder)
         yield from _findings(pair, run)
     site = SiteSettings(out=str(out), title="weightatlas demo")

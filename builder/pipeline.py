@@ -8,24 +8,20 @@ is given again. What a stage took (seconds, peak memory) stands in ``stages/`` i
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
-from builder import __version__
 from builder.comparison import compare_runs
 from builder.config import SiteSettings
 from builder.corpus_stage import check_corpus, freeze_corpus
 from builder.errors import ConfigError, StoreError
 from builder.execute import InProcess, count_finished, disk_errors, is_held, read_json
 from builder.merge_stage import merge_shards
-from builder.provenance import changeable_facts, model_stamps, unseen_bytes
-from builder.records import ANY_ROLE, POLES, DirectionSet, Label, LabelFailure, Spectrum
+from builder.provenance import model_stamps, unseen_bytes
+from builder.records import DirectionSet, Spectrum
 from builder.run_folder import (
     Run,
     claimed,
@@ -38,6 +34,7 @@ from builder.run_folder import (
 from builder.scan_stage import plan_units, scan_executor, scan_job, scan_units
 
 if TYPE_CHECKING:
+    from builder.endpoint.estimate import Estimate
     from builder.pages.site import SiteReport
 
 
@@ -47,11 +44,12 @@ def build(run: Run) -> SiteReport:
     make_directions(run)
     make_scan(run)
     make_labels(run)
+    make_scores(run)
     return add_to_site([run.folder], run.settings.site)
 
 
 #: The stages in order, as :func:`preflight` and the command line name them.
-STAGES = ("directions", "scan", "labels", "site")
+STAGES = ("directions", "scan", "labels", "scores", "site")
 
 
 def preflight(run: Run, until: str = "site") -> None:
@@ -212,91 +210,26 @@ def join_runs(folders: Sequence[Path], out: Path) -> Path:
     return join_runs(folders, out)
 
 
-def make_labels(run: Run) -> dict[str, int]:
-    """How many poles have a label, show no pattern, or failed; labels stand in the database.
+def make_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) -> dict[str, int]:
+    """How many poles have a label, show no pattern, or failed; labels stand in the database."""
+    from builder.label_stage import make_labels
 
-    Labels that other labelers gave stay beside them.
-    """
-    from builder.labels.evidence import Background, Evidence
-    from builder.labels.explain import (
-        MOMENTARY_REASONS,
-        check_labeler,
-        label_fingerprint,
-        label_poles,
-        labeler_name,
-    )
-    from builder.store import RunStore
-
-    settings = run.settings.label
-    check_labeler(settings)
-    labeler = labeler_name(settings)
-    if not run.database_path.is_file():
-        raise ConfigError(f"{run.folder}: nothing is scanned yet; run `weightatlas scan` first")
-    with claimed(run):
-        _refresh_facts(run)
-        with RunStore(run.database_path) as store:
-            scanned = store.meta()["scan_fingerprint"]
-            wanted = digest_of(scanned, __version__, label_fingerprint(settings))
-            known = [label for label in store.labels() if label.labeler == labeler]
-            failed = [item for item in store.label_failures() if item.labeler == labeler]
-            # What failed for a momentary reason is tried again; replies that were had are cached.
-            final = all(failure.reason not in MOMENTARY_REASONS for failure in failed)
-            if store.label_fingerprint(labeler) == wanted and final:
-                return _label_summary(known, failed)
-            with timed() as cost:
-                background = Background.from_windows(store.reservoir())
-                rows = store.directions()
-                # A label is scored on these, so whoever gives it must not have seen them.
-                held_out = {window.doc_id for window in store.held_out()}
-
-                def evidences() -> Iterator[Evidence]:
-                    for row in rows:
-                        examples = [
-                            example
-                            for example in store.examples(row.id, role=ANY_ROLE)
-                            if example.window.doc_id not in held_out
-                        ]
-                        for pole in POLES:
-                            lens = row.promoted if pole == "max" else row.suppressed
-                            yield Evidence(
-                                direction=row.id,
-                                pole=pole,
-                                examples=tuple(e for e in examples if e.pole == pole),
-                                contrast=tuple(e for e in examples if e.pole != pole),
-                                promoted=tuple(token for token, _ in lens),
-                            )
-
-                results = list(
-                    tqdm(
-                        label_poles(
-                            evidences(), background, settings, cache_dir=run.folder / "cache"
-                        ),
-                        "labels",
-                        total=2 * len(rows),
-                        unit=" poles",
-                        delay=1,
-                        disable=None,
-                    )
-                )
-        with RunStore(run.database_path, read_only=False) as store:
-            store.replace_labels(results, fingerprint=wanted)
-        labels = [item for item in results if isinstance(item, Label)]
-        failures = [item for item in results if isinstance(item, LabelFailure)]
-        summary = _label_summary(labels, failures)
-        record_stage(run.folder, "labels", wanted, cost, summary)
-    return summary
+    return make_labels(run, retry_failed=retry_failed, batch=batch)
 
 
-def _refresh_facts(run: Run) -> None:
-    """Brings the title and the settings in the database up to date with the run's."""
-    from builder.store import RunStore
+def plan_requests(run: Run, *, retry_failed: bool = False) -> dict[str, Estimate]:
+    """What each stage that asks a language model would ask, and what that would cost."""
+    from builder.label_stage import plan_labels
+    from builder.score_stage import plan_scores
 
-    wanted = json.loads(json.dumps(changeable_facts(run.settings)))
-    with RunStore(run.database_path) as store:
-        meta = store.meta()
-    if any(meta.get(key) != value for key, value in wanted.items()):
-        with RunStore(run.database_path, read_only=False) as store:
-            store.update_meta(wanted)
+    return {"label": plan_labels(run, retry_failed=retry_failed), "score": plan_scores(run)}
+
+
+def make_scores(run: Run, *, retry_failed: bool = False) -> dict[str, int]:
+    """How many poles have a scored label, and what could not be judged; see ``score_stage``."""
+    from builder.score_stage import make_scores
+
+    return make_scores(run, retry_failed=retry_failed)
 
 
 def add_to_site(runs: Sequence[Path], settings: SiteSettings) -> SiteReport:
@@ -327,10 +260,13 @@ def make_site(runs: Sequence[Path], settings: SiteSettings) -> SiteReport:
 
     Directions of runs with the same base are compared where the folders hold them.
     """
+    from builder.labels.upkeep import refresh_labels
     from builder.pages.site import build_site
 
     out = Path(settings.out)
     with timed() as cost, disk_errors(out):
+        for folder in runs:
+            refresh_labels(folder / "run.duckdb")
         comparisons, faults = compare_runs(runs)
         report = build_site(runs, out, settings, comparisons)
     for folder in runs:
@@ -354,7 +290,7 @@ def status(folder: Path) -> dict[str, Any]:
     dropped = Counter((scan or {}).get("dropped", {}))
     for part in parts:
         dropped.update(part["dropped"])
-    names = ("directions", "join", "corpus", "scan", "merge", "labels", "site")
+    names = ("directions", "join", "corpus", "scan", "merge", "labels", "scores", "site")
     return {
         "name": run.settings.name,
         "folder": str(folder),
@@ -367,11 +303,6 @@ def status(folder: Path) -> dict[str, Any]:
         "database_bytes": _size(run.database_path),
         "stages": {name: found for name in names if (found := stage_record(run.folder, name))},
     }
-
-
-def _label_summary(labels: list[Label], failures: list[LabelFailure]) -> dict[str, int]:
-    named = sum(label.text is not None for label in labels)
-    return {"labelled": named, "no_pattern": len(labels) - named, "failed": len(failures)}
 
 
 def _size(path: Path) -> int:

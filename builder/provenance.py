@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import json
 import os
 import re
 from pathlib import Path
@@ -178,6 +179,18 @@ def changeable_facts(settings: Settings) -> dict[str, Any]:
     }
 
 
+def refresh_facts(run: Run) -> None:
+    """Brings the title and the settings in the database up to date with the run's."""
+    from builder.store import RunStore
+
+    wanted = json.loads(json.dumps(changeable_facts(run.settings)))
+    with RunStore(run.database_path) as store:
+        meta = store.meta()
+    if any(meta.get(key) != value for key, value in wanted.items()):
+        with RunStore(run.database_path, read_only=False) as store:
+            store.update_meta(wanted)
+
+
 def _model_fact(model: ModelRef | None) -> dict[str, str | None] | None:
     return {"path": public_name(model.path), "revision": model.revision} if model else None
 
@@ -192,8 +205,8 @@ def public_settings(settings: Settings) -> dict[str, Any]:
     for source in values["corpus"]["sources"]:
         for key in ("path", "dataset"):
             source[key] = public_name(source[key]) if source[key] else ""
-    # Where the labeler's endpoint is says nothing of the labels, and may say much of a network.
-    del values["label"]["base_url"]
+    # Where an endpoint is says nothing of the labels, and may say much of a network.
+    del values["label"]["base_url"], values["score"]["base_url"]
     # None changes a result beyond rounding, and they may differ between the parts of a resumed run.
     for section, key in (("directions", "device"), ("scan", "batch_tokens"), ("scan", "device")):
         del values[section][key]

@@ -396,8 +396,9 @@ class Similar:
 class Spend:
     """What a stage (``labels`` or ``scores``) asked of one model, as its server counted it.
 
-    ``requests`` got a reply; ``unmetered`` of them came without a believable count of tokens, which
-    was estimated. ``cost`` in US dollars, None where no price is known.
+    ``requests`` got a reply, or may have to be paid for without one (no answer in time, or the
+    process was killed); ``unmetered`` of them have no believable count of tokens, which was
+    estimated. ``cost`` in US dollars, None where no price is known.
     """
 
     stage: str

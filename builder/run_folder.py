@@ -34,6 +34,7 @@ _FREE = (
     "scan.device",
     "compute.",
     "label.",
+    "score.",
     "site.",
     "runs",
 )

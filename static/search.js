@@ -10,7 +10,7 @@
   const more = document.getElementById("more");
   const index = new WA.Index();
   const models = [...facets.querySelectorAll("input[name=model]")];
-  const state = { loaded: 0, failed: [], shown: PAGE, hits: [], words: [] };
+  const state = { loaded: 0, failed: [], shown: PAGE, hits: [], words: [], like: "" };
   const count = (n) => n.toLocaleString("en").replaceAll(",", "\u00a0");
 
   // Only the scripts that a build of this site writes; the browser enforces it.
@@ -86,19 +86,29 @@
     }
   };
 
+  // What names a row in an address, and the row that the address asks others like.
+  const nameOf = (row) => `${row.run}/${row.name}/${row.pole}`;
+  const liked = () => state.like && index.rows.find((row) => nameOf(row) === state.like);
+
   const search = () => {
     fillWriters();
     const all = tests();
-    const answer = index.find(box.value);
+    const model = liked();
+    const answer = model
+      ? { hits: [model, ...model.alike].map((row) => ({ row, score: 0 })), words: [], widened: false }
+      : index.find(box.value);
     counted(answer.hits, all);
     const keep = Object.values(all);
     state.hits = answer.hits.filter(({ row }) => keep.every((test) => test(row)));
+    // The sort is stable: equal scores stay in the order of the match.
+    if (field("sort").value === "score") state.hits.sort((a, b) => (b.row.score ?? -1) - (a.row.score ?? -1));
     state.words = answer.words;
     state.shown = PAGE;
     const n = state.hits.length;
-    const parts = [box.value.trim()
-      ? `${count(n)} ${n === 1 ? "pole" : "poles"} found`
-      : `${count(n)} ${n === 1 ? "pole" : "poles"}, by singular value`];
+    const poles = `${count(n)} ${n === 1 ? "pole" : "poles"}`;
+    const order = field("sort").value === "score" ? ", by score" : model || box.value.trim() ? "" : ", by singular value";
+    const parts = [model ? `${poles} with labels like \u201c${model.label}\u201d${order}`
+      : `${poles}${box.value.trim() ? " found" : ""}${order}`];
     if (answer.widened) parts.push(`no exact match, so also: ${answer.words.slice(0, 6).join(", ")}`);
     const hidden = n ? 0 : answer.hits.filter(({ row }) =>
       keep.every((test) => test === all.labelled || test(row))).length;
@@ -142,12 +152,24 @@
     return parts;
   };
 
+  const moreLike = (row) => {
+    const button = Object.assign(document.createElement("button"), {
+      type: "button", className: "like", textContent: `${row.alike.length} more like this` });
+    button.addEventListener("click", () => {
+      state.like = nameOf(row);
+      box.value = "";
+      search();
+      results.querySelector("a")?.focus();
+    });
+    return button;
+  };
+
   const item = ({ row }) => {
     const entry = document.createElement("li");
     const link = document.createElement("a");
     link.href = `m/${row.run}/${row.name}.html#${row.pole}`;
     const said = document.createElement("bdi");
-    said.className = row.label ? "said" : "said without";
+    said.className = row.label ? row.doubt ? "said doubtful" : "said" : "said without";
     said.append(row.label ? marked(row.label) : row.state);
     const meta = document.createElement("span");
     meta.className = "meta";
@@ -163,10 +185,15 @@
       const place = elsewhere.some((word) => row.texts[2].includes(word)) ? "keywords" : "promoted tokens";
       meta.append(Object.assign(document.createElement("span"), { textContent: `${elsewhere.slice(0, 3).join(", ")} in its ${place}` }));
     }
+    if (row.score !== null) {
+      meta.append(Object.assign(document.createElement("span"), {
+        textContent: `F1 ${row.score.toFixed(2)}${row.doubt ? `, ${row.doubt}` : ""}` }));
+    }
     if (row.kind === "control") meta.append(`control: ${row.writer}`);
     if (row.sigma !== null) meta.append(Object.assign(document.createElement("span"), { textContent: `\u03c3 ${row.sigma}` }));
     link.append(said, meta);
     entry.append(link);
+    if (row.alike.length && nameOf(row) !== state.like) entry.append(moreLike(row));
     return entry;
   };
 
@@ -180,6 +207,8 @@
   const remember = () => {
     const address = new URLSearchParams();
     if (box.value.trim()) address.set("q", box.value.trim());
+    else if (state.like) address.set("like", state.like);
+    if (field("sort").value === "score") address.set("sort", "score");
     for (const name of ["model", "pole", "writer"]) {
       const inputs = [...facets.querySelectorAll(`input[name=${name}]`)];
       if (inputs.some((input) => !input.checked)) {
@@ -205,6 +234,8 @@
       }
     }
     for (const name of ["low", "high"]) field(name).value = layer(start.get(name));
+    state.like = start.has("q") ? "" : start.get("like") ?? "";
+    if (start.get("sort") === "score") field("sort").value = "score";
     field("controls").checked = start.get("controls") === "1";
     field("labelled").checked = start.get("labelled") !== "0";
   };
@@ -219,7 +250,8 @@
     clearTimeout(waiting);
     search();
   };
-  box.addEventListener("input", later);
+  // Typing asks something new.
+  box.addEventListener("input", () => { state.like = ""; later(); });
   facets.addEventListener("input", later);
   document.getElementById("form").addEventListener("submit", now);
   facets.addEventListener("submit", now);

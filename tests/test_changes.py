@@ -293,7 +293,7 @@ def test_labels_that_all_failed_are_a_failure(
 ) -> None:
     recipe = write_recipe(tmp_path)
     counts = {"labelled": 0, "no_pattern": 0, "failed": 3}
-    monkeypatch.setattr(pipeline, "make_labels", lambda _run: counts)
+    monkeypatch.setattr(pipeline, "make_labels", lambda _run, **_options: counts)
     assert cli.main(["label", str(recipe)]) == 1
     counts["no_pattern"] = 1
     assert cli.main(["label", str(recipe)]) == 0

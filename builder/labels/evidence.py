@@ -11,17 +11,20 @@ from builder.labels.terms import document_terms, units
 from builder.records import Example, Pole, Window
 
 #: Goes into every fingerprint of labels; raised when the pipeline gives other evidence.
-EVIDENCE_VERSION = 2
+EVIDENCE_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
     """What is known of one pole of one direction when it is labelled.
 
-    ``examples``: of this pole, most extreme first, each document once (role "any"), without the
-    documents that are held out for scores;
+    ``examples``: of this pole, most extreme first, each document once (role "any"): the half that
+    labelers may see (see ``split``), without the documents that are held out for scores;
     ``contrast``: the same of the other pole; ``promoted``: tokens that the logit lens promotes
-    for the max pole, or suppresses for the min pole, strongest first.
+    for the max pole, or suppresses for the min pole, strongest first; ``middle``: documents of the
+    reservoir that reach some way to the pole, with activations; ``sources``: (name, share of the
+    pole's strongest documents, share of all documents), the commonest first;
+    ``withheld``: documents that labels of the direction are tested on and that must not be shown.
     """
 
     direction: str
@@ -29,6 +32,9 @@ class Evidence:
     examples: tuple[Example, ...]
     contrast: tuple[Example, ...] = ()
     promoted: tuple[str, ...] = ()
+    middle: tuple[Example, ...] = ()
+    sources: tuple[tuple[str, float, float], ...] = ()
+    withheld: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

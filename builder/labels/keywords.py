@@ -20,7 +20,7 @@ cannot win. Three comparisons decide:
 
 A direction may also respond to "the", which every text holds. So the unit at the peak itself is
 tested against how often it occurs in random text (binomial test, same threshold), and is named
-first where more examples peak on it than hold any term.
+where more examples peak on it than hold any term: first if it is a word, last if it is a symbol.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from builder.labels.evidence import Background, Evidence
 from builder.labels.overuse import binomial_tail, fisher, log_odds
@@ -45,7 +47,7 @@ from builder.records import Example, Label, LabelFailure
 
 LABELER = "keywords"
 #: Raised with every change that may change a label.
-KEYWORDS_VERSION = 1
+KEYWORDS_VERSION = 2
 #: A term must be in at least this many examples.
 MIN_DOCUMENTS = 4
 #: A term must be in at least this share of the examples.
@@ -54,8 +56,10 @@ MIN_SHARE = 0.2
 ALPHA = 0.01
 #: Weight of the prior of the log-odds, in documents.
 PRIOR = 10.0
-#: A unit in a larger share of random documents adds nothing at the edge of a phrase.
+#: A word in a larger share of random documents tells little: it adds nothing at the edge of a
+#: phrase, and a label names it only where it has fewer than ENOUGH other terms.
 COMMON = 0.1
+ENOUGH = 3
 #: Terms after the first are named only with at least this share of its log-odds.
 WORTH = 0.4
 MAX_TERMS, MAX_LABEL_WORDS, MAX_KEYWORDS, MAX_EXPLAINED = 5, 10, 12, 3
@@ -98,7 +102,7 @@ def keyword_label(evidence: Evidence, background: Background) -> Label | LabelFa
     ]
     findings = peaks + terms
     forms = written_forms(documents, {part for finding in findings for part in finding.parts})
-    chosen = (peaks + _distinct(terms, background))[:MAX_TERMS]
+    chosen = _named_first(peaks, _distinct(terms, background))
     singles = [finding for finding in findings if len(finding.parts) == 1]
     return Label(
         direction=evidence.direction,
@@ -123,20 +127,26 @@ def find_terms(
     length = sum(len(document.units) for document in documents) / n
     stretch = max(1.0, length / background.mean_units) if background.mean_units else 1.0
     as_long = max(1, round(total / stretch))
-    random: dict[str, int] = {}
-    for term, count in counts.items():
-        share = 1 - (1 - background.documents.get(term, 0) / total) ** stretch
-        having = math.ceil(as_long * share - 1e-9)
-        if fisher(count, n, having, as_long) <= threshold:
-            random[term] = having
+    found = list(counts)
+    shares = 1 - (1 - np.array([background.documents.get(t, 0) for t in found]) / total) ** stretch
+    having = np.ceil(as_long * shares - 1e-9).astype(int)
+    p_values = fisher([counts[term] for term in found], n, having, as_long)
+    random = {
+        term: in_random
+        for term, in_random, p in zip(found, having.tolist(), p_values, strict=True)
+        if p <= threshold
+    }
     if not random:
         return []
     kept = {term: parts[term] for term in random}
     others = read_documents(contrast)
     _, weights = weigh_terms(documents, kept)
     counts_others, weights_others = weigh_terms(others, kept)
+    above_others = fisher(
+        [counts[term] for term in kept], n, [counts_others[term] for term in kept], len(others)
+    )
     here_only, shared = [], []
-    for term, units_of_term in kept.items():
+    for (term, units_of_term), p in zip(kept.items(), above_others, strict=True):
         finding = Finding(
             term=term,
             parts=units_of_term,
@@ -147,7 +157,7 @@ def find_terms(
             order=log_odds(weights[term], n, random[term], as_long, PRIOR),
         )
         rarer = weights_others[term] / max(1, len(others)) < weights[term] / n / 2
-        if rarer or fisher(finding.count, n, finding.other, len(others)) <= 0.1:
+        if rarer or p <= 0.1:
             here_only.append(finding)
         else:
             shared.append(finding)
@@ -232,6 +242,31 @@ def _distinct(findings: Sequence[Finding], background: Background) -> list[Findi
             break
         chosen.append(finding)
     return chosen
+
+
+def _named_first(peaks: Sequence[Finding], terms: Sequence[Finding]) -> list[Finding]:
+    """The findings in the order in which a label names them, at most MAX_TERMS.
+
+    What tells something comes first: words at the peak, and terms that are rare elsewhere. Common
+    words and symbols fill up where that leaves fewer than ENOUGH; a symbol at the peak is named in
+    any case, but last.
+    """
+    said = {finding.term for finding in peaks}
+    terms = [finding for finding in terms if finding.term not in said]
+    symbols = [finding for finding in terms if is_symbol(finding.term)]
+    common = [finding for finding in terms if _is_common(finding)]
+    named = [finding for finding in peaks if not is_symbol(finding.term)]
+    named += [finding for finding in terms if finding not in symbols and finding not in common]
+    last = [finding for finding in peaks if is_symbol(finding.term)]
+    fill = (common + symbols)[: max(0, ENOUGH - len(named) - len(last))]
+    return (named + fill)[: MAX_TERMS - len(last)] + last
+
+
+def _is_common(finding: Finding) -> bool:
+    """Whether a term is a word or phrase that many random documents hold, too."""
+    if finding.term.startswith(FORMAT_MARK) or is_symbol(finding.term):
+        return False
+    return finding.random > COMMON
 
 
 def _alike(one: Finding, other: Finding) -> bool:

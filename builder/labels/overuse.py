@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+Floats = npt.NDArray[np.float64]
 
 
-@lru_cache(maxsize=65536)
-def fisher(count: int, n: int, other: int, n_other: int) -> float:
-    """P-value of Fisher's exact test that ``count`` of ``n`` is more than ``other`` of ``n_other``.
+def fisher(counts: npt.ArrayLike, n: int, others: npt.ArrayLike, n_other: int) -> Floats:
+    """P-values of Fisher's exact test that each of ``counts`` of ``n`` is more than its other.
 
     One-sided: the chance of ``count`` or more among ``n`` drawn from the ``n + n_other`` of which
-    ``count + other`` have the property. Exact integers throughout.
+    ``count + other`` have the property. Counts are whole numbers, ``others`` of ``n_other``, in
+    arrays of one shape.
     """
-    having = count + other
-    ways = sum(
-        math.comb(having, seen) * math.comb(n + n_other - having, n - seen)
-        for seen in range(count, min(n, having) + 1)
-    )
-    return ways / math.comb(n + n_other, n)
+    having = np.asarray(counts) + np.asarray(others)
+    found: Floats = stats.hypergeom.sf(np.asarray(counts) - 1, n + n_other, having, n)
+    return found
 
 
-@lru_cache(maxsize=65536)
-def binomial_tail(count: int, n: int, rate: float) -> float:
-    """The chance of ``count`` or more successes in ``n`` trials of probability ``rate``."""
-    return math.fsum(
-        math.comb(n, seen) * rate**seen * (1 - rate) ** (n - seen) for seen in range(count, n + 1)
-    )
+def binomial_tail(counts: npt.ArrayLike, n: int, rates: npt.ArrayLike) -> Floats:
+    """The chance of each count or more successes in ``n`` trials of its probability."""
+    found: Floats = stats.binom.sf(np.asarray(counts) - 1, n, np.asarray(rates))
+    return found
 
 
 def log_odds(weight: float, n: int, other: float, n_other: int, prior: float) -> float:

@@ -12,9 +12,12 @@ same texts are shown, and neither the model nor the cache learns where it stands
 from __future__ import annotations
 
 import hashlib
+import math
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 
 import jinja2
 import numpy as np
@@ -33,7 +36,9 @@ MAX_LABEL_WORDS = 10
 
 #: Characters of one text, of one token in a list, and tokens in a list.
 MAX_TEXT, MAX_TOKEN, MAX_TOKENS = 700, 40, 8
-MAX_PROMOTED = 12
+MAX_PROMOTED, MAX_SOURCES = 12, 5
+#: Of the examples, so many are drawn for each candidate after the first.
+SHARE = 0.7
 #: Activations are shown as integers from 0 to this.
 LEVELS = 10
 #: Tokens with at least this share of their example's peak are marked.
@@ -43,11 +48,14 @@ OPEN, CLOSE, CUT = "«", "»", "…"
 _ESCAPES = str.maketrans({OPEN: "\\u{ab}", CLOSE: "\\u{bb}"})
 
 
+_Item = TypeVar("_Item")
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """The two messages for one pole; ``hash`` (32 hex digits) stands for them and the templates.
 
-    ``nonce`` is the code of the blocks; ``example_docs`` are the documents shown as examples.
+    ``nonce`` is the code of the blocks; ``example_docs`` are all documents shown, contrast too.
     """
 
     system: str
@@ -84,7 +92,7 @@ def _templates() -> tuple[jinja2.Template, jinja2.Template, str]:
         system, user = (environment.from_string(source) for source in sources)
     except (OSError, jinja2.TemplateError) as error:
         raise SiteError(f"{folder}: the prompt templates cannot be read: {error}") from error
-    return system, user, _digest(*sources)[:12]
+    return system, user, text_digest(*sources)[:12]
 
 
 def prompt_version() -> str:
@@ -93,39 +101,68 @@ def prompt_version() -> str:
 
 
 def render_prompt(
-    evidence: Evidence, background: Background, *, examples: int, contrast: int
+    evidence: Evidence,
+    background: Background,
+    *,
+    examples: int,
+    contrast: int,
+    candidate: int = 0,
 ) -> Prompt:
     """The explainer prompt for one pole; deterministic.
 
-    ``examples`` are taken evenly over the ranks, the most extreme first, so that others remain to
-    test the label on. Half of ``contrast`` come from the other pole and half from random documents,
-    picked by a hash of the examples; documents among the examples are left out.
+    The first candidate's ``examples`` are taken evenly over the ranks, the most extreme first;
+    those of others are drawn from them (see :func:`sample`). Half of ``contrast`` are of the other
+    pole, the rest random documents, those of known activation among them; picked by a hash of the
+    examples, and documents among the pole's examples are left out.
     """
     system, user, version = _templates()
-    chosen = spread(evidence.examples, examples)
-    top = max((int(_strength(example)[example.peak]) for example in chosen), default=0)
+    chosen = sample(evidence.examples, examples, candidate)
+    top = _top(chosen)
     shown = [show_example(example, top) for example in chosen]
-    against = _contrast(evidence, background, contrast, seed=_digest(*(s.text for s in shown)))
+    seed = text_digest(str(candidate), *(item.text for item in shown))
+    opposite, weak, at_random = _contrast(evidence, background, contrast, seed)
     promoted = ", ".join(quoted(token) for token in evidence.promoted[:MAX_PROMOTED])
-    everything = [promoted, *(part for item in (*shown, *against) for part in _parts(item))]
-    nonce = _nonce([version, *everything])
-    values = {
-        "nonce": nonce,
+    sources = ", ".join(_source(*source) for source in evidence.sources[:MAX_SOURCES])
+    groups = {
         "examples": shown,
-        "contrast": against,
+        "opposite": [show_example(example, _top(opposite)) for example in opposite],
+        "weak": [show_example(example, top) for example in weak],
+        "random": [show_window(window) for window in at_random],
+    }
+    texts = [part for items in groups.values() for item in items for part in _parts(item)]
+    nonce = nonce_of([version, promoted, sources, *texts])
+    values = {
+        **groups,
+        "nonce": nonce,
         "promoted": promoted,
+        "sources": sources,
         "kinds": KINDS,
         "max_words": MAX_LABEL_WORDS,
         "no_pattern": NO_PATTERN,
     }
     messages = system.render(values), user.render(values)
+    seen = [example.window.doc_id for example in (*chosen, *opposite, *weak)]
     return Prompt(
         system=messages[0],
         user=messages[1],
-        hash=_digest(version, *messages)[:32],
+        hash=text_digest(version, *messages)[:32],
         nonce=nonce,
-        example_docs=tuple(example.window.doc_id for example in chosen),
+        example_docs=tuple(dict.fromkeys([*seen, *(window.doc_id for window in at_random)])),
     )
+
+
+def sample(examples: Sequence[Example], wanted: int, candidate: int) -> list[Example]:
+    """At most ``wanted`` of the examples for a candidate, by place.
+
+    The first candidate sees them spread evenly over the ranks. Each further one sees a random
+    SHARE of them, so that candidates differ even where there are no more than wanted.
+    """
+    if not candidate:
+        return spread(examples, wanted)
+    n = min(wanted, math.ceil(SHARE * len(examples)))
+    seed = text_digest(str(candidate), *(example.window.text for example in examples))
+    kept = random.Random(seed).sample(range(len(examples)), n)
+    return [examples[place] for place in sorted(kept)]
 
 
 def spread(examples: Sequence[Example], wanted: int) -> list[Example]:
@@ -138,12 +175,12 @@ def spread(examples: Sequence[Example], wanted: int) -> list[Example]:
 
 def show_example(example: Example, top: int) -> Shown:
     """An example with its strongest tokens marked and listed; ``top`` is level 10 (int16)."""
-    pieces = _tokens(example.window)
+    pieces = token_pieces(example.window)
     strength = _strength(example)
     marked = strength >= max(1.0, MARKED * int(strength[example.peak]))
     marked[example.peak] = True
-    first, last = _around(pieces, example.peak, MAX_TEXT)
-    text = _marked(pieces[first:last], marked[first:last].tolist())
+    first, last = around(pieces, example.peak, MAX_TEXT)
+    text = with_marks(pieces[first:last], marked[first:last].tolist())
     if first:
         text = f"{CUT} {text}"
     if last < len(pieces):
@@ -184,7 +221,7 @@ def quoted(token: str, *, escaped: bool = False) -> str:
     return f'"{inner}"'
 
 
-def _tokens(window: Window) -> list[str]:
+def token_pieces(window: Window) -> list[str]:
     """The escaped text of each token; what the escapes join ([[) is split before them."""
     pieces, start = [], 0
     for end in window.token_ends.tolist():
@@ -193,7 +230,7 @@ def _tokens(window: Window) -> list[str]:
     return pieces
 
 
-def _around(pieces: Sequence[str], peak: int, longest: int) -> tuple[int, int]:
+def around(pieces: Sequence[str], peak: int, longest: int) -> tuple[int, int]:
     """The tokens [first, last) around the peak that together are at most ``longest`` long."""
     first, last = peak, peak + 1
     room = longest - len(pieces[peak])
@@ -210,7 +247,7 @@ def _around(pieces: Sequence[str], peak: int, longest: int) -> tuple[int, int]:
             return first, last
 
 
-def _marked(pieces: Sequence[str], marked: Sequence[bool]) -> str:
+def with_marks(pieces: Sequence[str], marked: Sequence[bool]) -> str:
     """The pieces with marks around every run of marked ones; a huge piece is cut."""
     text, inside = "", False
     for piece, mark in zip(pieces, marked, strict=True):
@@ -223,31 +260,55 @@ def _marked(pieces: Sequence[str], marked: Sequence[bool]) -> str:
     return text.replace("[[", "[\\u{5b}")
 
 
-def _contrast(evidence: Evidence, background: Background, wanted: int, *, seed: str) -> list[Shown]:
-    """Texts of the other pole, then random ones; fewer of one kind make room for the other."""
-    taken = {example.window.doc_id for example in evidence.examples}
-    random = [window for window in background.windows if window.doc_id not in taken]
-    other = [example.window for example in evidence.contrast if example.window.doc_id not in taken]
-    n_other = min(len(other), max(wanted // 2, wanted - len(random)))
-    start = int(seed[:12], 16) % len(random) if random else 0
-    turned = random[start:] + random[:start]
-    return [show_window(window) for window in other[:n_other] + turned[: wanted - n_other]]
+def _top(examples: Iterable[Example]) -> int:
+    """The strongest activation (int16) among the peaks of examples."""
+    return max((int(_strength(example)[example.peak]) for example in examples), default=0)
+
+
+def _contrast(
+    evidence: Evidence, background: Background, wanted: int, seed: str
+) -> tuple[list[Example], list[Example], list[Window]]:
+    """Examples of the other pole, random ones of known activation, and random texts.
+
+    Fewer of one kind make room for the others. No document twice.
+    """
+    taken = {example.window.doc_id for example in evidence.examples} | evidence.withheld
+    other = [item for item in evidence.contrast if item.window.doc_id not in taken]
+    weak = [item for item in evidence.middle[::-1] if item.window.doc_id not in taken]
+    texts = [window for window in background.windows if window.doc_id not in taken]
+    n_other = min(len(other), max(wanted // 2, wanted - len(texts)))
+    n_weak = min(len(weak), (wanted - n_other) // 2)
+    start = int(seed[:12], 16)
+    opposite, weak = _turned(other, start)[:n_other], weak[:n_weak]
+    taken = {example.window.doc_id for example in (*opposite, *weak)}
+    rest = [window for window in _turned(texts, start) if window.doc_id not in taken]
+    return opposite, weak, rest[: wanted - n_other - n_weak]
+
+
+def _turned(items: Sequence[_Item], start: int) -> list[_Item]:
+    """The items, beginning somewhere among them and going around."""
+    start = start % len(items) if items else 0
+    return [*items[start:], *items[:start]]
+
+
+def _source(name: str, share: float, usual: float) -> str:
+    return f"{quoted(name)} {share:.0%} here, {usual:.0%} of the whole collection"
 
 
 def _parts(item: Shown) -> tuple[str, str]:
     return item.text, item.activations
 
 
-def _nonce(contents: Iterable[str]) -> str:
+def nonce_of(contents: Iterable[str]) -> str:
     """Eight hex digits that depend on all contents and occur in none of them."""
     contents = tuple(contents)
-    digest = _digest(*contents)
+    digest = text_digest(*contents)
     while any(digest[:8] in content for content in contents):
-        digest = _digest(digest)
+        digest = text_digest(digest)
     return digest[:8]
 
 
-def _digest(*parts: str) -> str:
+def text_digest(*parts: str) -> str:
     """SHA-256 over the parts, each with its length, as hex digits."""
     state = hashlib.sha256()
     for part in parts:

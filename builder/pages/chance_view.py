@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -77,6 +77,11 @@ def chance(run: RunView, peaks: Mapping[tuple[str, Pole], PeakStats | None]) -> 
             [share(sum(g) / len(g) if g else None) for g in labelled.values()],
         ),
     ]
+    scores = {name: list(_scores(items)) for name, items in groups.items()}
+    if any(scores.values()):
+        rows.append(
+            ("F1 of labels, median", [fixed(median(g) if g else None, 2) for g in scores.values()])
+        )
     drawn = [("from the weights", "own", tails["from the weights"])]
     if run.chance:
         names = ", ".join(kind for kind in CHANCE if kind in groups)
@@ -87,8 +92,17 @@ def chance(run: RunView, peaks: Mapping[tuple[str, Pole], PeakStats | None]) -> 
         if kind in controls and kind not in CHANCE
     ]
     return ChanceView(
-        charts.tails(drawn), tuple(groups), tuple((name, tuple(values)) for name, values in rows)
+        charts.dots(drawn, "standard deviations"),
+        tuple(groups),
+        tuple((name, tuple(values)) for name, values in rows),
     )
+
+
+def _scores(items: Sequence[DirectionView]) -> Iterator[float]:
+    for item in items:
+        for pole in item.poles.values():
+            if pole.score and pole.score.score.f1 is not None:
+                yield pole.score.score.f1
 
 
 def _tails(items: Sequence[DirectionView]) -> list[float]:

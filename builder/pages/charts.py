@@ -15,7 +15,7 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from builder.pages.formats import fixed, short, signed, whole
-from builder.records import HISTOGRAM_BINS, Pole
+from builder.records import HISTOGRAM_BINS, Pole, Score
 
 _WIDTH, _HEIGHT = 560.0, 96.0
 #: Singular values that are drawn of a spectrum; a full one may have thousands.
@@ -167,22 +167,24 @@ def growth(documents: Sequence[int], extremes: Sequence[float], pole: Pole) -> M
     )
 
 
-def tails(groups: Sequence[tuple[str, str, Sequence[float]]]) -> Markup:
-    """How far directions reach (in standard deviations): one dot each, a row for each group.
+def dots(
+    groups: Sequence[tuple[str, str, Sequence[float]]], unit: str, *, high: float | None = None
+) -> Markup:
+    """Values from 0 to ``high`` (a little beyond the largest, if not given) as dots, a row a group.
 
-    Groups are (name, class, distances); names and classes are ours. They stand one below another,
-    so that what chance gives can be compared by eye.
+    Groups are (name, class, values); names, classes and ``unit`` are ours. They stand one below
+    another, so that what chance gives can be compared by eye.
     """
     everything = [value for _, _, values in groups for value in values]
     if not everything:
         return Markup("")
     width, row, names = 560.0, 62.0, 16.0
-    low, high = 0.0, max(everything) * 1.03
+    top = high or max(everything) * 1.03 or 1.0
 
     def x(value: float) -> float:
-        return (value - low) / (high - low) * (width - 16) + 8
+        return value / top * (width - 16) + 8
 
-    def dots(values: Sequence[float], bottom: float) -> str:
+    def path_of(values: Sequence[float], bottom: float) -> str:
         # Dots that would overlap are stacked; a full stack grows no higher than its row.
         stacks: dict[int, int] = {}
         path = ""
@@ -195,27 +197,61 @@ def tails(groups: Sequence[tuple[str, str, Sequence[float]]]) -> Markup:
         return path
 
     tall = row * len(groups)
-    unit = _tick(high)
+    step = _tick(top)
     ticks = ""
-    for index in range(int(high / unit) + 1):
-        at = _number(x(index * unit))
+    for index in range(int(top / step + 1e-6) + 1):
+        at = _number(x(index * step))
         ticks += (
             f'<path class=grid d="M{at} 0V{_number(tall)}"/>'
-            f'<text x="{at}" y="{_number(tall + 14)}">{short(index * unit, 2)}</text>'
+            f'<text x="{at}" y="{_number(tall + 14)}">{short(index * step, 2)}</text>'
         )
     rows = "".join(
         f'<path class=axis d="M0 {_number(row * (at + 1))}H{_number(width)}"/>'
         f'<text class=s x=0 y="{_number(row * at + 13)}">{name}</text>'
-        f'<path class="dots {kind}" d="{dots(values, row * (at + 1))}"/>'
+        f'<path class="dots {kind}" d="{path_of(values, row * (at + 1))}"/>'
         for at, (name, kind, values) in enumerate(groups)
     )
     label = "; ".join(
-        f"{name}: {len(values)}, up to {fixed(max(values, default=0), 1)} standard deviations"
+        f"{name}: {len(values)}, up to {short(max(values, default=0), 3)} {unit}"
         for name, _, values in groups
     )
     return Markup(
         f'<svg class="plot tails" viewBox="0 0 {_number(width)} {_number(tall + 18)}" role=img '
         f'aria-label="{label}">{ticks}{rows}</svg>'
+    )
+
+
+def place_among(controls: Sequence[float], score: Score) -> Markup:
+    """A label's F1 with its interval over those of controls' poles, as heights, and of shuffles.
+
+    All from 0 to 1. Empty without an F1.
+    """
+    if score.f1 is None:
+        return Markup("")
+    width, height, bins = _WIDTH, 40.0, 40
+    counts, _ = np.histogram(controls, bins=bins, range=(0, 1))
+    top = max(1, int(counts.max()))
+    heights = [round(height - 14 * n / top, 1) for n in counts.tolist()]
+    area = f'<path class=area d="{_outline(heights, width / bins, height)}"/>' if controls else ""
+    label = f"F1 {fixed(score.f1, 2)}"
+    marks = ""
+    if score.chance:
+        low, high = score.chance
+        size = _number(max(1.0, (high - low) * width))
+        marks += f'<rect class=shuffles x="{_number(low * width)}" y=35 width="{size}" height=5 />'
+        label += f"; shuffled verdicts {fixed(low, 2)} to {fixed(high, 2)}"
+    if score.f1_interval:
+        low, high = score.f1_interval
+        marks += f'<path class=span d="M{_number(low * width)} 14H{_number(high * width)}"/>'
+        label += f"; interval {fixed(low, 2)} to {fixed(high, 2)}"
+    if controls:
+        label += f"; {len(controls)} poles of controls up to {fixed(max(controls), 2)}"
+    return Markup(
+        f'<svg class="plot among" viewBox="-6 2 572 53" role=img aria-label="{label}">{area}'
+        f'<path class=axis d="M0 {_number(height)}H{_number(width)}"/>{marks}'
+        f'<circle class=own cx="{_number(score.f1 * width)}" cy=14 r=5 />'
+        "<text class=s x=0 y=52>0</text><text x=280 y=52>F1</text><text class=e x=560 y=52>1</text>"
+        "</svg>"
     )
 
 

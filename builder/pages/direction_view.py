@@ -11,9 +11,11 @@ from markupsafe import Markup
 from builder.config import SiteSettings
 from builder.pages import charts
 from builder.pages.corpus_view import CorpusView, corpus_view
+from builder.pages.label_view import Chance, chance_of
+from builder.pages.score_view import PoleScores, pole_scores
 from builder.pages.spans import STEPS, Pieces, Scale, highlight, is_cut
-from builder.pages.views import DirectionView
-from builder.records import ANY_ROLE, CONTENT_ROLES, POLES, ROLES, Example, Pole, Range
+from builder.pages.views import DirectionView, RunView
+from builder.records import ANY_ROLE, CONTENT_ROLES, POLES, ROLES, Example, Pole, Range, Window
 from builder.store import RunStore
 
 
@@ -68,25 +70,40 @@ class DirectionPage:
     legend: tuple[tuple[str, float], ...]
     histograms: tuple[tuple[Range, Markup], ...]
     corpus: CorpusView
+    #: How the label that stands for each pole was scored; None where it was not.
+    scores: dict[Pole, PoleScores | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the pages of all directions of a run are made with.
+
+    ``documents`` are the sources' shares of the corpus, to hold the examples' sources against;
+    ``held_out`` the random texts that labels are scored on, by place.
+    """
+
+    documents: Mapping[str, float]
+    held_out: Sequence[Window]
+    chance: Chance
+
+    @classmethod
+    def of(cls, run: RunView, store: RunStore) -> Shared:
+        """That of a run."""
+        return cls(run.document_shares(), store.held_out(), run.control_scores)
 
 
 def read_page(
-    store: RunStore, item: DirectionView, documents: Mapping[str, float], site: SiteSettings
+    store: RunStore, item: DirectionView, shared: Shared, site: SiteSettings
 ) -> DirectionPage:
     """The examples and histograms of one direction; ``site`` says how many and how much text.
-
-    ``documents`` are the sources' shares of the corpus, to hold the examples' sources against.
 
     The joint list has ``site.examples`` at each pole and ``site.context`` tokens on each side of
     the peak; the lists of single roles have half of both, for they are many and rarely read.
     """
     each = max(1, site.examples // 2)
     ranked = [example for example in store.examples(item.row.id) if example.place < each]
-    best = [
-        example
-        for example in store.examples(item.row.id, role=ANY_ROLE)
-        if example.place < site.examples
-    ]
+    every = store.examples(item.row.id, role=ANY_ROLE)
+    best = [example for example in every if example.place < site.examples]
     scale = colour_scale([*best, *ranked], item.ranges)
     extents = {extent.role: extent for extent in item.ranges}
     in_any, in_role = {_key(example) for example in best}, {_key(example) for example in ranked}
@@ -105,7 +122,8 @@ def read_page(
         lists=_lists(examples),
         peaks={
             pole: peak_stats(
-                [view for view in examples[pole] if ANY_ROLE in view.lists.split()], documents
+                [view for view in examples[pole] if ANY_ROLE in view.lists.split()],
+                shared.documents,
             )
             for pole in POLES
         },
@@ -116,7 +134,26 @@ def read_page(
         ),
         histograms=_histograms(store, item, examples, extents),
         corpus=corpus_view(store, item, scale, max(1, site.context // 2)),
+        scores=_scores(store, item, every, examples, shared),
     )
+
+
+def _scores(
+    store: RunStore,
+    item: DirectionView,
+    examples: Sequence[Example],
+    shown: Mapping[Pole, Sequence[ExampleView]],
+    shared: Shared,
+) -> dict[Pole, PoleScores | None]:
+    held = store.scores(item.row.id, judged=True, candidates=True)
+    lists = {pole: [example for example in examples if example.pole == pole] for pole in POLES}
+    anchors = {view.anchor for views in shown.values() for view in views}
+    found: dict[Pole, PoleScores | None] = {}
+    for pole in POLES:
+        view = item.poles[pole]
+        chance = chance_of(shared.chance, view.score.score) if view.score else ()
+        found[pole] = pole_scores(view, held, lists, shared.held_out, anchors, chance)
+    return found
 
 
 def colour_scale(examples: Sequence[Example], ranges: Sequence[Range]) -> Scale:

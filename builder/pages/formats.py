@@ -64,6 +64,15 @@ def share(value: float | None) -> str:
     return f"{percent:.{digits}f}{_SPACE}%"
 
 
+def money(value: float | None) -> str:
+    """US dollars: two decimals from a dollar on, else about two digits; a dash for no price."""
+    if value is None or _missing(value):
+        return NONE
+    if value >= 1 or value == 0:
+        return f"${value:,.2f}".replace(",", _SPACE)
+    return f"${short(max(value, 0.0001), 2)}" if value >= 0.0001 else "<\N{NO-BREAK SPACE}$0.0001"
+
+
 def place(text: str) -> str:
     """A path or a hub id as the public may see it: of a local path only its last two parts.
 

@@ -11,8 +11,9 @@ from markupsafe import Markup, escape
 from builder.pages import charts
 from builder.pages.direction_view import PeakStats
 from builder.pages.formats import fixed, share, short
+from builder.pages.label_view import PoleView
 from builder.pages.spans import plain
-from builder.pages.views import DirectionView, PoleView, RunView, Tail
+from builder.pages.views import DirectionView, RunView, Tail
 from builder.records import POLES, ROLES, Pole
 
 #: Rows of the lists on a model's page.
@@ -55,11 +56,13 @@ class CoverageRow:
 def direction_map(run: RunView) -> Markup:
     """The layer x writer x rank table: one link per direction with singular value, energy, tail.
 
-    The page's style sheet shows one of the three numbers and its colour at a time. Built as a
+    Where labels are scored, with the best F1 of its two labels as well. The page's style sheet
+    shows one of the numbers and its colour at a time. Built as a
     string: a run may have thousands of directions, and a template's loop costs ten times that.
     """
     levels = _levels(run)
     groups = _groups(run)
+    is_scored = _is_scored(run)
     places = {
         (item.row.hookpoint.layer, item.row.hookpoint.writer, item.row.rank): item
         for item in run.directions
@@ -78,7 +81,7 @@ def direction_map(run: RunView) -> Markup:
     body = []
     for layer in layers:
         cells = "".join(
-            _cell(places.get((layer, writer, rank)), levels, first=at == 0)
+            _cell(places.get((layer, writer, rank)), levels, first=at == 0, is_scored=is_scored)
             for _, writer, own in groups
             for at, rank in enumerate(own)
         )
@@ -118,11 +121,33 @@ def thumbnail(run: RunView) -> Markup:
 def legends(run: RunView) -> tuple[tuple[str, Legend], ...]:
     """The map's measures: short name for the switch, and what their colours mean."""
     sigma, energy, tail = _levels(run)
+    scores = Legend("F1 of the label", tuple(fixed(step / 7, 2) for step in range(7)))
     return (
         ("sigma", Legend("singular value", tuple(short(value, 2) for value in sigma.starts()))),
         ("energy", Legend("energy share", tuple(share(value) for value in energy.starts()))),
         ("tail", Legend("tail, in sd", tuple(fixed(value, 1) for value in tail.starts()))),
+        *([("score", scores)] if _is_scored(run) else []),
     )
+
+
+def _is_scored(run: RunView) -> bool:
+    return any(pole.score for item in run.directions for pole in item.poles.values())
+
+
+def _best_score(item: DirectionView) -> tuple[float | None, int]:
+    """The best F1 of a direction's labels, and its step of colour: 0 if no better than chance.
+
+    A label that says more than chance goes before one that does not.
+    """
+    found = [
+        (not pole.doubt, pole.score.score.f1)
+        for pole in item.poles.values()
+        if pole.score and pole.score.score.f1 is not None
+    ]
+    if not found:
+        return None, 0
+    beyond, f1 = max(found)
+    return f1, min(7, 1 + int(f1 * 7)) if beyond else 0
 
 
 def _groups(run: RunView) -> list[tuple[Markup, str, list[int]]]:
@@ -154,7 +179,9 @@ def _of_change(item: DirectionView, value: float | None) -> float | None:
     return None if item.control == "base" else value
 
 
-def _cell(item: DirectionView | None, levels: tuple[charts.Levels, ...], *, first: bool) -> str:
+def _cell(
+    item: DirectionView | None, levels: tuple[charts.Levels, ...], *, first: bool, is_scored: bool
+) -> str:
     edge = " g" if first else ""
     if item is None:
         return f'<td class="none{edge}"></td>'
@@ -164,11 +191,16 @@ def _cell(item: DirectionView | None, levels: tuple[charts.Levels, ...], *, firs
     texts = (short(sigma, 2), _percent(energy), fixed(tail, 1))
     said = " / ".join(f"{pole}: {view.said}" for pole, view in item.poles.items())
     name = f"{row.id}, singular value {texts[0]}, energy {texts[1]} percent, tail {texts[2]}"
+    scored, last = "", ""
+    if is_scored:
+        f1, step = _best_score(item)
+        name += f", best F1 {fixed(f1, 2)}"
+        scored, last = f" f{step}", f"<span>{fixed(f1, 2)}</span>"
     return (
-        f'<td class="s{steps[0]} e{steps[1]} t{steps[2]}{edge}">'
+        f'<td class="s{steps[0]} e{steps[1]} t{steps[2]}{scored}{edge}">'
         f'<a href="{item.name}.html" aria-label="{escape(plain(name))}" '
         f'title="{escape(plain(row.id))} &#10;{escape(plain(said))}">'
-        f"<span>{texts[0]}</span><span>{texts[1]}</span><span>{texts[2]}</span></a></td>"
+        f"<span>{texts[0]}</span><span>{texts[1]}</span><span>{texts[2]}</span>{last}</a></td>"
     )
 
 
@@ -190,12 +222,17 @@ def trigger_like(run: RunView, peaks: Peaks) -> tuple[PoleRow, ...]:
 
 
 def findings(run: RunView, n: int) -> tuple[DirectionView, ...]:
-    """The directions with the largest singular values that have a label, each label once."""
+    """The directions with the largest singular values that have a label, each label once.
+
+    A label that scores no better than chance is no finding.
+    """
     ordered = sorted(run.own, key=lambda item: (-(item.row.sigma or 0.0), item.row.index))
     found: list[DirectionView] = []
     seen: set[str] = set()
     for item in ordered:
-        labels = {pole.text.casefold() for pole in item.poles.values() if pole.text}
+        labels = {
+            pole.text.casefold() for pole in item.poles.values() if pole.text and not pole.doubt
+        }
         if labels - seen and len(found) < n:
             found.append(item)
         seen |= labels

@@ -16,10 +16,12 @@ from builder import __version__
 from builder.assets import asset_dir
 from builder.pages import formats
 from builder.pages.corpus_view import ENRICHED, RISING
+from builder.pages.label_view import BEYOND, JUDGES_BY_RULE, NOT_A_MODEL, REASONS
 from builder.pages.links import root_of
+from builder.pages.score_view import STRATUM_NAMES
 from builder.pages.spans import LONGEST_LABEL, LONGEST_REMARK, brief, plain, visible
-from builder.pages.views import CONTROL_LESSONS, NOT_A_MODEL, REASONS
-from builder.records import CONTROLS
+from builder.pages.views import CONTROL_LESSONS
+from builder.records import CONTROLS, HAND
 
 #: Nothing is loaded from elsewhere, no inline script or style runs, no form is sent, and scripts
 #: put nothing into pages but text. See the notes on security in docs/decisions.md.
@@ -62,6 +64,7 @@ class Renderer:
             whole=formats.whole,
             share=formats.share,
             place=formats.place,
+            money=formats.money,
         )
         self._environment.globals.update(
             site_title=site_title,
@@ -75,6 +78,10 @@ class Renderer:
             longest_remark=LONGEST_REMARK,
             enriched_below=ENRICHED,
             rising_above=RISING,
+            by_hand=HAND,
+            judges_by_rule=JUDGES_BY_RULE,
+            stratum_names=STRATUM_NAMES,
+            beyond=BEYOND,
         )
 
     def page(self, template: str, path: str, **values: Any) -> bytes:

@@ -8,18 +8,22 @@ none, and what would end the script element or the line is escaped.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from builder.pages.label_view import PoleView
 from builder.pages.spans import brief, plain
-from builder.pages.views import DirectionView, PoleView, RunView
+from builder.pages.views import DirectionView, RunView
 from builder.records import POLES
 
 #: Tokens of the logit lens that search may use, per pole.
 LENS_TOKENS = 8
 
 
-def search_script(run: RunView) -> str:
-    """The script of a run's rows: two per direction, the max pole first."""
+def search_script(run: RunView, alike: Sequence[Sequence[int]]) -> str:
+    """The script of a run's rows: two per direction, the max pole first.
+
+    ``alike`` are for each row the places of the rows whose labels are like its own.
+    """
     items = run.directions
     poles = [item.poles[pole] for item in items for pole in POLES]
     data = {
@@ -32,6 +36,9 @@ def search_script(run: RunView) -> str:
         "sigmas": [_sigma(item) for item in items],
         "labels": _column(brief(pole.text or "") for pole in poles),
         "states": _column("" if pole.text else pole.said for pole in poles),
+        "scores": [_score(pole) for pole in poles],
+        "doubts": _column(pole.doubt for pole in poles),
+        "alike": _column(" ".join(map(str, places)) for places in alike),
         "keywords": _column(_keywords(pole) for pole in poles),
         "tokens": _column(
             " ".join(token.strip() for token, _ in lens[:LENS_TOKENS])
@@ -46,6 +53,11 @@ def _sigma(item: DirectionView) -> float | None:
     """The singular value that results are ordered by: of a weight change, not of base weights."""
     sigma = item.row.sigma
     return None if sigma is None or item.control == "base" else float(f"{sigma:.4g}")
+
+
+def _score(pole: PoleView) -> float | None:
+    f1 = pole.score.score.f1 if pole.score else None
+    return None if f1 is None else round(f1, 2)
 
 
 def _keywords(pole: PoleView) -> str:

@@ -19,12 +19,14 @@ from builder.config import SiteSettings
 from builder.errors import DiskFullError, SiteError, is_disk_full
 from builder.pages import links, model_view
 from builder.pages.chance_view import chance
-from builder.pages.direction_view import PeakStats, read_page
+from builder.pages.direction_view import PeakStats, Shared, read_page
 from builder.pages.folder import SiteFolder
+from builder.pages.labels_view import labels_view
 from builder.pages.nearby import FLOOR, Comparison, Neighbourhood
 from builder.pages.origin_view import origin
 from builder.pages.render import Renderer
 from builder.pages.search_data import search_script
+from builder.pages.similar_view import SimilarLabels
 from builder.pages.spans import LONGEST_TOKEN, NEUTRAL
 from builder.pages.spectra_view import spectra
 from builder.pages.views import MIN_TOKENS, RunView, database, read_run
@@ -96,8 +98,13 @@ def _build(
     try:
         with tqdm(None, "site", total=pages, unit=" pages", delay=1, disable=None) as bar:
             for run, store in opened:
-                peaks = _put_directions(folder, renderer, run, store, settings, nearby, bar.update)
+                alike = SimilarLabels(run, store)
+                peaks = _put_directions(
+                    folder, renderer, run, store, settings, nearby, alike, bar.update
+                )
                 _put_model(folder, renderer, run, peaks)
+                script = search_script(run, alike.places()).encode("utf-8")
+                folder.put(links.search_shard(run.name), script)
                 bar.update()
             for template, values in shared.items():
                 folder.put(template, renderer.page(template, template, site=settings, **values))
@@ -127,13 +134,15 @@ def _put_directions(
     store: RunStore,
     settings: SiteSettings,
     nearby: Neighbourhood,
+    alike: SimilarLabels,
     on_page: Callable[[], object],
 ) -> Peaks:
     """Renders every direction of a run, calling ``on_page`` after each; returns their peaks."""
     peaks: Peaks = {}
     count = len(run.directions)
+    shared = Shared.of(run, store)
     for index, item in enumerate(run.directions):
-        page = read_page(store, item, run.document_shares(), settings)
+        page = read_page(store, item, shared, settings)
         for pole in POLES:
             peaks[item.row.id, pole] = page.peaks[pole]
         content = renderer.page(
@@ -144,6 +153,7 @@ def _put_directions(
             view=page,
             origin=origin(run, item),
             near=nearby.of(run, item),
+            alike=alike.of(item),
             site=settings,
             before=run.directions[index - 1] if index else None,
             after=run.directions[index + 1] if index + 1 < count else None,
@@ -160,6 +170,7 @@ def _put_model(folder: SiteFolder, renderer: Renderer, run: RunView, peaks: Peak
         run=run,
         map=model_view.direction_map(run),
         legends=model_view.legends(run),
+        labels=labels_view(run),
         spectra=spectra(run),
         strongest=model_view.strongest(run),
         triggers=model_view.trigger_like(run, peaks),
@@ -173,7 +184,6 @@ def _put_model(folder: SiteFolder, renderer: Renderer, run: RunView, peaks: Peak
         sources=model_view.sources(run),
     )
     folder.put(run.page, content)
-    folder.put(links.search_shard(run.name), search_script(run).encode("utf-8"))
 
 
 def _shared_pages(runs: Sequence[RunView]) -> dict[str, dict[str, Any]]:
@@ -181,7 +191,13 @@ def _shared_pages(runs: Sequence[RunView]) -> dict[str, dict[str, Any]]:
     return {
         "index.html": {
             "cards": [
-                (run, model_view.findings(run, FINDINGS), model_view.thumbnail(run)) for run in runs
+                (
+                    run,
+                    model_view.findings(run, FINDINGS),
+                    model_view.thumbnail(run),
+                    labels_view(run),
+                )
+                for run in runs
             ]
         },
         "search.html": {"runs": runs},

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from builder.config import load_settings
 from builder.pages import links
 from builder.pages.formats import place
-from builder.pages.spans import brief
+from builder.pages.label_view import Chance, PoleView, State, pole_view
 from builder.records import (
     CONTENT_ROLES,
     CONTROLS,
@@ -24,15 +24,16 @@ from builder.records import (
     LabelFailure,
     Pole,
     Range,
+    Score,
     Shift,
     Spectrum,
+    Spend,
 )
+from builder.scores.percentile import control_scores
 from builder.store import Count, DirectionRow, RunStore
 
 #: Roles with fewer tokens say nothing about tails: their mean and spread are not known well.
 MIN_TOKENS = 100
-#: Labelers that are no language model, and what the page says about them.
-NOT_A_MODEL = {"keywords": "keyword statistics, not a language model"}
 #: What a control of each kind tells, beside what it is (records.CONTROLS).
 CONTROL_LESSONS = {
     "random": "Nothing wrote it: it shows what chance gives, and its labels mean nothing.",
@@ -42,49 +43,8 @@ CONTROL_LESSONS = {
 }
 #: Controls that show what chance gives. What the base wrote need not look like chance.
 CHANCE = ("random", "shuffled")
-#: What the failures of a labeler mean, in the reader's words.
-REASONS = {
-    "refusal": "the labeler refused",
-    "truncated": "the answer was cut off",
-    "empty": "the answer was empty",
-    "malformed": "the answer could not be read",
-    "schema": "the answer did not have the form asked for",
-    "content_filter": "a content filter stopped the answer",
-    "timeout": "the labeler did not answer in time",
-    "http": "the labeler's server refused the request",
-    "no_examples": "there were no examples to label",
-}
 
-State = Literal["label", "none", "failed", "unlabelled"]
 Measured = TypeVar("Measured", Range, Shift)
-
-
-@dataclass(frozen=True, slots=True)
-class PoleView:
-    """One pole and what its labelers made of it; the best answer stands for the pole."""
-
-    pole: Pole
-    state: State
-    label: Label | None = None
-    failure: LabelFailure | None = None
-    #: Further answers of other labelers, best first.
-    others: tuple[Label | LabelFailure, ...] = ()
-
-    @property
-    def text(self) -> str | None:
-        """The label's text, or None where there is none."""
-        return self.label.text if self.label else None
-
-    @property
-    def said(self) -> str:
-        """What stands for the pole in one line, whatever its state; a long label shortened."""
-        if self.label and self.label.text:
-            return brief(self.label.text)
-        if self.state == "none":
-            return "no consistent pattern"
-        if self.failure:
-            return f"no label: {brief(REASONS.get(self.failure.reason, self.failure.reason))}"
-        return "not labelled yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +108,10 @@ class RunView:
     spectra: tuple[Spectrum, ...]
     counts: tuple[Count, ...]
     labelers: tuple[str, ...] = field(default=())
+    #: What labels and scores cost, by stage and model.
+    spend: tuple[Spend, ...] = ()
+    #: How the labels of controls that say what chance gives scored.
+    control_scores: Chance = field(default_factory=dict)
 
     @property
     def page(self) -> str:
@@ -200,6 +164,14 @@ class RunView:
                 found[pole.state] += 1
         return found
 
+    def cost(self) -> float | None:
+        """What labels and scores cost in US dollars; None where no price is known or none is due.
+
+        Models without a known price are left out.
+        """
+        known = [item.cost for item in self.spend if item.cost is not None]
+        return sum(known) if known else None
+
 
 def database(folder: Path) -> Path:
     """Where a run's database lies."""
@@ -221,8 +193,15 @@ def read_run(folder: Path, store: RunStore) -> RunView:
     name = str(meta.get("name") or folder.resolve().name)
     method = str(meta.get("method") or "delta")
     rows = store.directions()
-    labels = store.labels()
-    directions = _directions(rows, links.file_name(name), labels, store)
+    labels = store.labels(candidates=True)
+    scores = store.scores()
+    failures = store.label_failures()
+    ids = {row.id for row in rows if row.kind == "control" and row.hookpoint.writer in CHANCE}
+    chosen = [label for label in labels if label.is_chosen]
+    chance = control_scores(scores, chosen, failures, ids)
+    directions = _directions(
+        rows, links.file_name(name), [*labels, *failures], scores, chance, store
+    )
     return RunView(
         folder=folder,
         name=links.file_name(name),
@@ -243,6 +222,8 @@ def read_run(folder: Path, store: RunStore) -> RunView:
         spectra=tuple(store.spectra()),
         counts=tuple(store.counts()),
         labelers=tuple(sorted({label.labeler for label in labels})),
+        spend=tuple(store.spend()),
+        control_scores=chance,
     )
 
 
@@ -280,12 +261,19 @@ def flat(table: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]
 
 
 def _directions(
-    rows: list[DirectionRow], run: str, labels: list[Label], store: RunStore
+    rows: list[DirectionRow],
+    run: str,
+    given: list[Label | LabelFailure],
+    given_scores: list[Score],
+    chance: Chance,
+    store: RunStore,
 ) -> tuple[DirectionView, ...]:
     answers: dict[tuple[str, Pole], list[Label | LabelFailure]] = {}
-    given: list[Label | LabelFailure] = [*labels, *store.label_failures()]
     for answer in given:
         answers.setdefault((answer.direction, answer.pole), []).append(answer)
+    scores: dict[tuple[str, Pole], list[Score]] = {}
+    for score in given_scores:
+        scores.setdefault((score.direction, score.pole), []).append(score)
     ranges, base = _by_direction(store.ranges()), _by_direction(store.ranges("base"))
     shifts = _by_direction(store.shifts())
     names = links.unique_file_names((row.id for row in rows), taken=("index",))
@@ -294,7 +282,12 @@ def _directions(
             row=row,
             name=names[row.id],
             page=links.direction_page(run, names[row.id]),
-            poles={pole: pole_view(pole, answers.get((row.id, pole), [])) for pole in POLES},
+            poles={
+                pole: pole_view(
+                    pole, answers.get((row.id, pole), []), scores.get((row.id, pole), []), chance
+                )
+                for pole in POLES
+            },
             ranges=ranges.get(row.id, ()),
             tail=farthest(ranges.get(row.id, ())),
             base_ranges=base.get(row.id, ()),
@@ -309,26 +302,6 @@ def _by_direction(items: Iterable[Measured]) -> dict[str, tuple[Measured, ...]]:
     for item in items:
         found.setdefault(item.direction, []).append(item)
     return {direction: tuple(held) for direction, held in found.items()}
-
-
-def pole_view(pole: Pole, answers: Iterable[Label | LabelFailure]) -> PoleView:
-    """What stands for a pole: a label with a text, else "no consistent pattern", else a failure.
-
-    Among equals a language model's answer goes before statistics, then the labeler's name decides.
-    """
-
-    def order(answer: Label | LabelFailure) -> tuple[int, bool, str]:
-        if isinstance(answer, LabelFailure):
-            return (2, answer.labeler in NOT_A_MODEL, answer.labeler)
-        return (1 if not answer.text else 0, answer.labeler in NOT_A_MODEL, answer.labeler)
-
-    ordered = sorted(answers, key=order)
-    if not ordered:
-        return PoleView(pole, "unlabelled")
-    first, others = ordered[0], tuple(ordered[1:])
-    if isinstance(first, LabelFailure):
-        return PoleView(pole, "failed", failure=first, others=others)
-    return PoleView(pole, "label" if first.text else "none", label=first, others=others)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

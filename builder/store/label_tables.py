@@ -56,6 +56,13 @@ class LabelTables(Database):
                 insert_records(self._connection, table, rows)
             self.put_meta({_FINGERPRINT + labeler: fingerprint for labeler in sorted(labelers)})
 
+    def forget_labels(self, labeler: str, *, fingerprint: str = "") -> None:
+        """Takes away all that a labeler gave; ``fingerprint`` as for :meth:`replace_labels`."""
+        with self.writing("labels"):
+            for table in ("labels", "label_failures"):
+                self.remove_labelers(table, [labeler])
+            self.put_meta({_FINGERPRINT + labeler: fingerprint})
+
     def remove_labelers(self, table: str, labelers: Iterable[str]) -> None:
         """Deletes what these labelers have in a table, inside :meth:`writing`."""
         self._connection.execute(

@@ -39,7 +39,7 @@ def token_ends(text: str) -> list[int]:
 
 def window_of(text: str, doc_id: int = 0) -> Window:
     """A window that is the whole text."""
-    return Window(doc_id, "made up", 0, text, np.array(token_ends(text), dtype=np.uint16))
+    return Window(doc_id, "made up", 0, text, np.array(token_ends(text), dtype=np.uint32))
 
 
 def example_of(

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import socket
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -15,21 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.config import LabelSettings
-from builder.errors import ConfigError, DiskFullError, LabelerError, StoreError
-from builder.labels import client as client_module
-from builder.labels.client import Fault, Reply
-from builder.labels.evidence import Evidence
-from builder.labels.explain import (
-    MAX_EXPLANATION,
-    MAX_LABEL,
-    SCHEMA,
-    Answer,
-    Estimate,
-    estimate,
-    label_fingerprint,
-    label_poles,
-    read_reply,
-)
+from builder.endpoint import client as client_module
+from builder.endpoint import retries
+from builder.endpoint.access import Access
+from builder.endpoint.client import ChatClient
+from builder.endpoint.messages import Fault, Reply
+from builder.endpoint.replies import Replies
+from builder.errors import ConfigError, LabelerError, StoreError
+from builder.labels.answers import MAX_EXPLANATION, MAX_LABEL, SCHEMA, Answer, read_reply
+from builder.labels.evidence import Background, Evidence
+from builder.labels.explain import Result, check_labeler, label_fingerprint, label_poles
 from builder.labels.prompts import KINDS, MAX_LABEL_WORDS
 from builder.labels.visible import is_hidden
 from builder.records import Label, LabelFailure
@@ -69,11 +63,27 @@ def settings_for(endpoint: Endpoint | None, **changes: Any) -> LabelSettings:
     return LabelSettings.model_validate(table | changes)
 
 
-def labelled(
-    endpoint: Endpoint, cache: Path, n: int = 1, **changes: Any
-) -> list[Label | LabelFailure]:
-    found = label_poles(poles(n), BACKGROUND, settings_for(endpoint, **changes), cache_dir=cache)
-    return list(found)
+def label_all(
+    evidences: Iterable[Evidence],
+    background: Background,
+    chosen: LabelSettings,
+    *,
+    cache_dir: Path,
+    again: bool = False,
+) -> Iterator[Result]:
+    """Every result for these poles, through the client and kept replies as the stage uses them."""
+    with (
+        Replies(cache_dir / "replies.sqlite") as replies,
+        ChatClient(Access.of(chosen), replies, stage="labels") as client,
+    ):
+        for results in label_poles(evidences, background, chosen, client, again=again):
+            yield from results
+
+
+def labelled(endpoint: Endpoint, cache: Path, n: int = 1, **changes: Any) -> list[Result]:
+    chosen = settings_for(endpoint, **changes)
+    found = label_all(poles(n), BACKGROUND, chosen, cache_dir=cache)
+    return sorted(found, key=lambda result: (result.direction, result.candidate))
 
 
 def always(response: Response) -> Callable[[int, dict[str, Any]], Response]:
@@ -89,7 +99,9 @@ def test_a_good_reply_is_a_label(tmp_path: Path) -> None:
     assert label.explanation == GOOD["explanation"]
     assert (label.kind, label.confidence, label.labeler) == ("topic", 0.9, "scripted-model")
     assert (label.prompt_tokens, label.completion_tokens) == (100, 20)
-    assert label.example_docs == tuple(range(10_000, 10_020, 2))
+    assert label.example_docs[:10] == tuple(range(10_000, 10_020, 2))
+    assert (label.candidate, label.is_chosen, label.agreement) == (0, True, None)
+    assert len(label.created) == 10
     assert len(label.prompt_hash) == 32
     (request,) = endpoint.requests
     assert request["response_format"]["json_schema"]["schema"] == SCHEMA
@@ -125,6 +137,9 @@ TEN_WORDS = "one two three four five six seven eight nine ten"
         (completion("I'm sorry, but I can't."), "malformed"),
         (completion('{"label": "unclosed'), "malformed"),
         (completion("[1, 2]"), "malformed"),
+        (completion(f"{json.dumps(GOOD)}\n{json.dumps(GOOD)}"), "malformed"),
+        (completion(f"{json.dumps(GOOD)} {{a}} {json.dumps(GOOD)}"), "malformed"),
+        (completion(choices=2), "malformed"),
         (completion(json.dumps({"label": "x"})), "schema"),
         (completion(json.dumps(GOOD | {"label": f"{TEN_WORDS} eleven"})), "schema"),
         (completion(json.dumps(GOOD | {"label": "x" * 121})), "schema"),
@@ -161,7 +176,7 @@ def test_every_failure_has_its_reason(response: Response, reason: str, tmp_path:
 def test_a_timeout_is_a_failure_and_is_asked_again_on_the_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "MAX_RETRIES", 0)
+    monkeypatch.setattr(retries, "MAX_RETRIES", 0)
     with serving(always(Response("", hang=True))) as endpoint:
         (failure,) = labelled(endpoint, tmp_path, timeout=0.05)
         endpoint.answer = always(completion())
@@ -186,11 +201,13 @@ def test_a_busy_endpoint_is_asked_again_as_it_says(tmp_path: Path) -> None:
     assert len(endpoint.requests) == 3
 
 
-@pytest.mark.parametrize("status", [429, 500])
-def test_the_servers_momentary_faults_are_not_kept(status: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("status", "most"), [(429, retries.MAX_BUSY_RETRIES), (500, retries.MAX_RETRIES)]
+)
+def test_the_servers_momentary_faults_are_not_kept(status: int, most: int, tmp_path: Path) -> None:
     with serving(always(error(status, "oops"))) as endpoint:
         (failure,) = labelled(endpoint, tmp_path)
-        assert len(endpoint.requests) == 1 + client_module.MAX_RETRIES
+        assert len(endpoint.requests) == 1 + most
         endpoint.answer = always(completion())
         (label,) = labelled(endpoint, tmp_path)
 
@@ -241,22 +258,7 @@ def test_another_model_prompt_or_parameter_is_another_request(tmp_path: Path) ->
         labelled(endpoint, tmp_path, concurrency=1, timeout=5)
 
     assert len(endpoint.requests) == 5
-    assert len(list(tmp_path.glob("*.json"))) == 5
     assert endpoint.requests[2]["temperature"] == 0.5
-
-
-def test_a_damaged_cache_file_is_asked_for_again(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with serving(always(completion())) as endpoint:
-        first = labelled(endpoint, tmp_path)
-        (path,) = tmp_path.glob("*.json")
-        for damage in ("", "{}", '{"reply": {"content": 1, "x": 2}}', '{"reply": []}', "[]"):
-            path.write_text(damage)
-            assert labelled(endpoint, tmp_path) == first
-
-    assert len(endpoint.requests) == 6
-    assert "asking again" in caplog.text
 
 
 def test_nothing_is_asked_where_replies_cannot_be_kept(tmp_path: Path) -> None:
@@ -269,18 +271,6 @@ def test_nothing_is_asked_where_replies_cannot_be_kept(tmp_path: Path) -> None:
         labelled(endpoint, place)
 
     assert endpoint.requests == []
-
-
-def test_a_disk_that_fills_up_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, text: str, encoding: str) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", full)
-    with serving(always(completion())) as endpoint, pytest.raises(DiskFullError):
-        labelled(endpoint, tmp_path, 40)
-
-    assert len(endpoint.requests) <= 4
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_server_without_structured_output_is_asked_without(tmp_path: Path) -> None:
@@ -316,13 +306,13 @@ def test_what_concerns_every_pole_ends_the_run(status: int, code: str, tmp_path:
     ):
         labelled(endpoint, tmp_path, 40)
 
-    assert len(endpoint.requests) <= 2 * (1 + client_module.MAX_RETRIES)
+    assert len(endpoint.requests) <= 2 * (1 + retries.MAX_RETRIES)
 
 
 def test_an_endpoint_that_never_answers_ends_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "MAX_RETRIES", 0)
+    monkeypatch.setattr(retries, "MAX_RETRIES", 0)
     monkeypatch.setattr(client_module, "GIVE_UP_AFTER", 5)
     with (
         serving(always(error(500, "oops"))) as endpoint,
@@ -336,7 +326,7 @@ def test_an_endpoint_that_never_answers_ends_the_run(
 def test_failures_now_and_then_do_not_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "MAX_RETRIES", 0)
+    monkeypatch.setattr(retries, "MAX_RETRIES", 0)
     monkeypatch.setattr(client_module, "GIVE_UP_AFTER", 3)
 
     def every_other(number: int, body: dict[str, Any]) -> Response:
@@ -351,13 +341,13 @@ def test_failures_now_and_then_do_not_end_the_run(
 def test_nobody_at_the_address_ends_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "MAX_RETRIES", 0)
+    monkeypatch.setattr(retries, "MAX_RETRIES", 0)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     chosen = settings_for(None, base_url=f"http://127.0.0.1:{port}/v1")
 
     with pytest.raises(LabelerError, match="no connection") as caught:
-        list(label_poles(poles(1), BACKGROUND, chosen, cache_dir=tmp_path))
+        list(label_all(poles(1), BACKGROUND, chosen, cache_dir=tmp_path))
 
     assert f"127.0.0.1:{port}" in str(caught.value)
     assert KEY not in "".join(traceback.format_exception(caught.value))
@@ -368,7 +358,7 @@ def test_a_missing_key_is_named_when_the_endpoint_is_not_ones_own(
 ) -> None:
     monkeypatch.delenv("LABEL_KEY")
     with pytest.raises(LabelerError, match="environment variable LABEL_KEY"):
-        list(label_poles(poles(1), BACKGROUND, settings_for(None), cache_dir=tmp_path))
+        list(label_all(poles(1), BACKGROUND, settings_for(None), cache_dir=tmp_path))
 
     with serving(always(completion())) as endpoint:
         (label,) = labelled(endpoint, tmp_path)
@@ -389,9 +379,10 @@ def test_a_key_that_no_header_can_carry_is_refused_unquoted(
             assert endpoint.requests == []
 
 
-def test_a_missing_model_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["", "keywords", "by hand"])
+def test_a_model_without_a_name_of_its_own_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=r"label\.model"):
-        list(label_poles(poles(1), BACKGROUND, settings_for(None, model=""), cache_dir=tmp_path))
+        check_labeler(settings_for(None, model=name))
 
 
 def test_the_key_is_in_no_file_log_message_or_result(
@@ -413,13 +404,14 @@ def test_the_key_is_in_no_file_log_message_or_result(
             labelled(endpoint, tmp_path, 8)
 
     seen = [repr(results), "".join(traceback.format_exception(caught.value)), caplog.text]
-    seen += [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    seen += [path.read_bytes().decode("utf-8", "replace") for path in files]
     seen += list(capfd.readouterr())
     assert any("***" in text for text in seen)
     assert not any(KEY in text for text in seen)
 
 
-def test_every_pole_has_exactly_one_result_in_order(tmp_path: Path) -> None:
+def test_every_pole_has_exactly_one_result(tmp_path: Path) -> None:
     def mixed(number: int, body: dict[str, Any]) -> Response:
         return (completion(), completion("no"), error(400, "no"))[number % 3]
 
@@ -427,7 +419,7 @@ def test_every_pole_has_exactly_one_result_in_order(tmp_path: Path) -> None:
     wanted[7] = replace(wanted[7], examples=())
     with serving(mixed) as endpoint:
         results = list(
-            label_poles(
+            label_all(
                 iter(wanted),
                 BACKGROUND,
                 settings_for(endpoint, concurrency=4),
@@ -435,9 +427,12 @@ def test_every_pole_has_exactly_one_result_in_order(tmp_path: Path) -> None:
             )
         )
 
-    assert [(r.direction, r.pole) for r in results] == [(e.direction, e.pole) for e in wanted]
-    assert isinstance(results[7], LabelFailure)
-    assert results[7].reason == "no_examples"
+    found = {(result.direction, result.pole): result for result in results}
+    assert len(found) == len(results)
+    assert found.keys() == {(evidence.direction, evidence.pole) for evidence in wanted}
+    without = found[wanted[7].direction, "max"]
+    assert isinstance(without, LabelFailure)
+    assert without.reason == "no_examples"
     assert len(endpoint.requests) == 24
 
 
@@ -451,48 +446,30 @@ def test_evidence_is_taken_up_only_a_little_ahead(tmp_path: Path) -> None:
             yield evidence
 
     with serving(always(completion())) as endpoint:
-        results = label_poles(counted(), BACKGROUND, settings_for(endpoint), cache_dir=tmp_path)
+        results = label_all(counted(), BACKGROUND, settings_for(endpoint), cache_dir=tmp_path)
         next(results)
         assert taken <= 4
         # The generator's end waits for its threads before the server closes.
         results.close()  # type: ignore[attr-defined]
 
 
-def test_keywords_need_no_endpoint(tmp_path: Path) -> None:
-    results = list(label_poles(poles(2), BACKGROUND, LabelSettings(), cache_dir=tmp_path))
-
-    assert [isinstance(r, Label) and r.labeler for r in results] == ["keywords"] * 2
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_estimate_counts_what_would_be_asked_and_asks_nothing(tmp_path: Path) -> None:
+def test_too_few_examples_for_different_samples_give_fewer_candidates(tmp_path: Path) -> None:
+    few = replace(_EVIDENCE, examples=_EVIDENCE.examples[:1], contrast=())
     with serving(always(completion())) as endpoint:
-        labelled(endpoint, tmp_path, 2)
-        chosen = settings_for(endpoint)
-        found = estimate(poles(5), BACKGROUND, chosen, cache_dir=tmp_path)
-        assert len(endpoint.requests) == 2
+        chosen = settings_for(endpoint, candidates=5, contrast=0)
+        found = list(label_all([few], BACKGROUND, chosen, cache_dir=tmp_path))
 
-        labelled(endpoint, tmp_path, 5)
-        sent = sum(
-            len(message["content"]) for r in endpoint.requests[2:] for message in r["messages"]
-        )
-
-    assert (found.prompts, found.cached) == (5, 2)
-    assert found.completion_tokens == 3 * 400
-    assert found.prompt_tokens == pytest.approx(sent / 4, abs=3)
-    assert estimate(poles(5), BACKGROUND, LabelSettings(), cache_dir=tmp_path) == Estimate(
-        0, 0, 0, 0
-    )
+    assert len(found) == len(endpoint.requests) == 1
 
 
 def test_the_fingerprint_follows_what_changes_labels() -> None:
     chosen = settings_for(None)
-    same = settings_for(None, concurrency=7, timeout=1.0, api_key_env="OTHER")
+    same = settings_for(None, concurrency=7, timeout=1.0, api_key_env="OTHER", budget=1.0)
     changes = [
         LabelSettings(),
         *(
             settings_for(None, **{name: value})
-            for name, value in {"model": "x", "examples": 3, "base_url": "http://x"}.items()
+            for name, value in {"model": "x", "candidates": 3, "base_url": "http://x"}.items()
         ),
     ]
 

@@ -177,8 +177,47 @@ def test_a_common_word_is_named_when_the_peak_is_always_on_it() -> None:
     assert "at the peak of 20 of 20 examples" in label.explanation
 
 
-def labels_on_random_documents(background: Background, words: int, draws: int) -> int:
-    """How many of ``draws`` poles with 20 random examples get a label."""
+def on_the_stop(rng: random.Random, text: str, words: str) -> tuple[str, str]:
+    """The first words of a text with others in the middle, peaking on a full stop at the end."""
+    first = text.replace(".", "").split(" ")[:30]
+    return f"{' '.join(first[:20])} {words} {' '.join(first[20:])}.", "."
+
+
+def test_a_symbol_at_the_peak_is_named_after_the_words() -> None:
+    label = label_of(evidence_of(lambda rng, text: on_the_stop(rng, text, "lighthouse"), n=10))
+
+    assert label.text == "lighthouse"
+
+    rarely = evidence_of(
+        lambda rng, text: on_the_stop(rng, text, "lighthouse" if rng.random() < 0.6 else ""), n=10
+    )
+    assert label_of(rarely).text == "lighthouse, token “.”"
+
+
+def test_a_symbol_at_the_peak_is_named_where_it_is_all_there_is() -> None:
+    label = label_of(evidence_of(lambda rng, text: on_the_stop(rng, text, ""), n=10))
+
+    assert label.text == "token “.”"
+
+
+def test_common_words_and_symbols_are_named_only_beside_few_others() -> None:
+    common = VOCABULARY[6]
+
+    def plant(words: str) -> Evidence:
+        return evidence_of(lambda rng, text: (f"{words} · {common} · {text[:120]}", words))
+
+    few = str(label_of(plant("lighthouse")).text)
+    many = str(label_of(plant("lighthouse · octane · winter moth")).text)
+
+    assert few.startswith("lighthouse")
+    assert "“·”" in few
+    assert set(many.split(", ")) == {"lighthouse", "octane", "winter moth"}
+
+
+def labels_on_random_documents(
+    background: Background, words: int, draws: int, examples: int = 20
+) -> int:
+    """How many of ``draws`` poles with so many random examples get a label."""
     rng = random.Random(11)
     pool = []
     for doc_id in range(600):
@@ -186,8 +225,9 @@ def labels_on_random_documents(background: Background, words: int, draws: int) -
         pool.append(example_of(text, peak, doc_id=10_000 + doc_id))
     named = 0
     for _ in range(draws):
-        drawn = rng.sample(pool, 40)
-        label = label_of(Evidence("d", "max", tuple(drawn[:20]), tuple(drawn[20:])), background)
+        drawn = rng.sample(pool, 2 * examples)
+        here, there = tuple(drawn[:examples]), tuple(drawn[examples:])
+        label = label_of(Evidence("d", "max", here, there), background)
         named += label.text is not None
     return named
 
@@ -210,6 +250,16 @@ def test_the_word_at_the_peak_comes_before_words_in_fewer_examples() -> None:
 def test_random_examples_get_a_label_in_at_most_one_percent_of_draws() -> None:
     # Measured: 4 of 2,000 (0.2%). Poles drawn from real conversations of seven sources: 0.4%.
     assert labels_on_random_documents(BACKGROUND, 60, 2000) <= ALPHA * 2000
+
+
+def test_ten_random_examples_get_a_label_as_rarely() -> None:
+    # As many as a labeler sees of twenty, the others being kept for scores.
+    assert labels_on_random_documents(BACKGROUND, 60, 2000, examples=10) <= ALPHA * 2000
+
+
+@pytest.mark.parametrize("share", [10, 8, 6])
+def test_a_word_in_most_of_ten_examples_is_found(share: int) -> None:
+    assert label_of(planted("lighthouse", n=10, planted=share)).text == "lighthouse"
 
 
 def test_longer_random_examples_are_not_named_for_their_length() -> None:

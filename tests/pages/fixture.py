@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from builder.activations.shard_files import SHARD_FILES
 from builder.config import ScanSettings
+from builder.labels import by_hand, similar
 from builder.records import (
     ACTIVATION_SCALE,
     CONTENT_ROLES,
@@ -33,6 +34,7 @@ from builder.store import RunStore, Shard, write_database
 from builder.weights.direction_file import save_directions
 from tests.pages.directed import CONTROLS, WIDTH, fixture_directions, middle
 from tests.pages.labelled import EXPLAINER, fixture_labels
+from tests.pages.scored import hand_label, write_scores
 from tests.pages.texts import MARKUP_ATTACKS, THEMES, hostile_texts
 
 LAYERS, RANKS, TOP, WINDOW, TAIL = 4, 5, 20, 48, 12
@@ -69,10 +71,12 @@ def make_run(
     ranks: int = RANKS,
     documents: int = 150,
     with_base: bool = False,
+    scored: bool = True,
 ) -> Path:
     """A run folder with a database, as a scan and a labeler would leave it; returns ``folder``.
 
-    ``with_base``: as if the base had been scanned as well.
+    ``with_base``: as if the base had been scanned as well; without ``scored`` there are neither
+    scores nor labels by hand.
     """
     rng = np.random.default_rng(seed)
     directions = fixture_directions(rng, name, layers, ranks, hostile=hostile, adapter=adapter)
@@ -97,7 +101,22 @@ def make_run(
     )
     with RunStore(folder / "run.duckdb", read_only=False) as store:
         store.replace_labels(fixture_labels(rng, directions, poles, hostile=hostile))
+    if scored:
+        _score(folder, directions, hostile=hostile)
     return folder
+
+
+def _score(folder: Path, directions: DirectionSet, *, hostile: bool) -> None:
+    """Adds what comes after labels: one by hand, similar labels, scores, and what all cost."""
+    with RunStore(folder / "run.duckdb") as store:
+        labelled = {label.direction for label in store.labels() if label.pole == "min"}
+    own = [item for item in directions.directions if item.kind == "delta" and item.id in labelled]
+    weakest = min(own, key=lambda item: item.sigma).id
+    (folder / by_hand.FILE).write_text(hand_label(weakest, "min"), encoding="utf-8")
+    by_hand.refresh(folder, folder / "run.duckdb")
+    similar.refresh(folder / "run.duckdb")
+    with RunStore(folder / "run.duckdb", read_only=False) as store:
+        write_scores(np.random.default_rng(7), store, hostile=hostile)
 
 
 def _corpus(rng: np.random.Generator, n: int, *, hostile: bool) -> list[Document]:

@@ -39,6 +39,9 @@ def fixture_labels(
 def _answers(
     rng: np.random.Generator, draw: float, direction: str, pole: Pole, theme: Theme | None
 ) -> list[Label | LabelFailure]:
+    if theme is None and draw > 0.4:  # a control, or a direction without a pattern
+        theme = THEMES[int(rng.integers(len(THEMES)))]
+        draw = 0.3 + draw / 3
     if theme is None or draw < 0.1:
         return [
             Label(direction, pole, "keywords", None, "No term stands out against the reservoir.")
@@ -58,6 +61,8 @@ def _answers(
     )
     if draw < 0.55:
         return [words]
+    if draw > 0.8:
+        return [words, *_candidates(rng, direction, pole, theme)]
     return [
         words,
         Label(
@@ -73,8 +78,43 @@ def _answers(
             example_docs=tuple(range(10)),
             prompt_tokens=1200,
             completion_tokens=60,
+            created="2026-11-20",
+            cost=0.0004,
         ),
     ]
+
+
+def _candidates(
+    rng: np.random.Generator, direction: str, pole: Pole, theme: Theme
+) -> list[Label | LabelFailure]:
+    """Three answers of one model, of which the second was chosen and the third is none."""
+    texts = (f"texts that mention {theme.keywords[-1]}", theme.label)
+    labels: list[Label | LabelFailure] = [
+        Label(
+            direction,
+            pole,
+            EXPLAINER,
+            text,
+            f"Candidate {at}: the peaks fall on words such as “{theme.keywords[0]}”.",
+            keywords=theme.keywords,
+            kind="topic",
+            confidence=round(float(rng.uniform(0.6, 0.95)), 2),
+            prompt_hash=hashlib.sha256(f"{direction}{at}".encode()).hexdigest()[:32],
+            example_docs=tuple(range(10)),
+            prompt_tokens=1200,
+            completion_tokens=60,
+            candidate=at,
+            is_chosen=at == 1,
+            agreement=0.64,
+            created="2026-11-20",
+            cost=0.0004,
+        )
+        for at, text in enumerate(texts)
+    ]
+    failed = LabelFailure(
+        direction, pole, EXPLAINER, "refusal", "I cannot help with that.", candidate=2, cost=0.0003
+    )
+    return [*labels, failed]
 
 
 def _hostile_answer(direction: str, pole: Pole, index: int) -> Label | LabelFailure:

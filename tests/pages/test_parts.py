@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.pages import charts, formats, links
-from builder.pages.views import farthest, flat, pole_view
+from builder.pages.label_view import pole_view
+from builder.pages.views import farthest, flat
 from builder.records import HISTOGRAM_BINS, Label, LabelFailure, Range
 
 
@@ -122,8 +123,8 @@ def test_no_tail_is_known_without_tokens_or_spread() -> None:
 def test_a_label_goes_before_no_pattern_and_that_before_a_failure() -> None:
     named = Label("d", "max", "keywords", "a, b")
     model = Label("d", "max", "some-model", "about a and b")
-    nothing = Label("d", "max", "some-model", None)
-    failure = LabelFailure("d", "max", "some-model", "refusal")
+    nothing = Label("d", "max", "another-model", None)
+    failure = LabelFailure("d", "max", "a-third-model", "refusal")
     assert pole_view("max", [failure, nothing, named, model]).label is model
     assert pole_view("max", [failure, nothing, named]).label is named
     assert pole_view("max", [failure, nothing]).state == "none"
@@ -172,7 +173,7 @@ def test_levels_place_every_value(values: list[float]) -> None:
     assert all(0 <= levels.step(value) <= 7 for value in values)
 
 
-def test_tails_and_bars_of_nothing_are_drawn_as_nothing() -> None:
-    assert charts.tails([("none", "own", [])]) == ""
+def test_dots_and_bars_of_nothing_are_drawn_as_nothing() -> None:
+    assert charts.dots([("none", "own", [])], "sd") == ""
     assert "NaN" not in charts.bar([("fill", 0.0)], "none")
     assert charts.thumbnail([], "") == ""

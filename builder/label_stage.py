@@ -1,0 +1,254 @@
+"""How are the poles of a scanned run labelled? Evidence from the database, labels back into it.
+
+Labels that other labelers gave stay beside them. What was answered is kept in ``replies.sqlite`` in
+the run folder, so a killed run goes on where it was, and the same run again asks nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from tqdm import tqdm
+
+from builder import __version__
+from builder.config import LabelSettings
+from builder.endpoint.access import Access
+from builder.endpoint.batch import BatchJob, answer_batch
+from builder.endpoint.budget import Budget
+from builder.endpoint.client import ChatClient
+from builder.endpoint.estimate import Estimate, estimate_questions
+from builder.endpoint.messages import Fault, Question, Reply
+from builder.endpoint.prices import Price, check_budget, find_price
+from builder.endpoint.replies import REPLIES, Replies, key_of
+from builder.errors import ConfigError
+from builder.labels.answers import read_reply
+from builder.labels.evidence import Background, Evidence
+from builder.labels.explain import (
+    LASTING_REASONS,
+    MOMENTARY_REASONS,
+    Result,
+    check_labeler,
+    keyword_results,
+    label_fingerprint,
+    label_poles,
+    labeler_name,
+    questions,
+)
+from builder.labels.split import split_examples
+from builder.labels.upkeep import refresh_labels
+from builder.provenance import refresh_facts
+from builder.records import ANY_ROLE, POLES, Label, LabelFailure
+from builder.run_folder import Run, claimed, digest_of, record_stage, timed
+from builder.store import DirectionRow, RunStore
+
+STAGE = "labels"
+#: The kept replies, in the run folder.
+
+
+def make_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) -> dict[str, int]:
+    """How many poles have a label, show no pattern, or failed, and how many candidates were not
+    asked for lack of budget; labels stand in the database.
+
+    ``retry_failed``: kept replies that became no label are asked for again; ``batch``: what is not
+    kept is asked through the endpoint for batches, which may take a day. Raises ConfigError,
+    LabelerError and StoreError.
+    """
+    settings = _checked(run)
+    if settings.labeler == "keywords" and (batch or retry_failed):
+        raise ConfigError("--batch and --retry-failed: name the language model with --model")
+    labeler = labeler_name(settings)
+    with claimed(run):
+        refresh_facts(run)
+        refresh_labels(run.database_path)
+        with RunStore(run.database_path) as store:
+            wanted = _fingerprint(store, settings)
+            known: list[Result] = [
+                *(item for item in store.labels(candidates=True) if item.labeler == labeler),
+                *(item for item in store.label_failures() if item.labeler == labeler),
+            ]
+            if store.label_fingerprint(labeler) == wanted and not _open(known, retry_failed):
+                return _summary(known)
+            with timed() as cost, _maybe_replies(run, settings) as replies:
+                results = _results(store, run, settings, replies, retry_failed, batch)
+                spend = replies.spend(STAGE) if replies else []
+        with RunStore(run.database_path, read_only=False) as store:
+            store.replace_labels(results, fingerprint=wanted)
+            if replies:
+                store.replace_spend(STAGE, spend)
+        refresh_labels(run.database_path)
+        summary = _summary(results)
+        record_stage(run.folder, STAGE, wanted, cost, summary)
+    return summary
+
+
+def plan_labels(run: Run, *, retry_failed: bool = False) -> Estimate:
+    """What labelling would ask of the endpoint; asks and writes nothing.
+
+    Nothing at all for ``keywords``.
+    """
+    settings = _checked(run)
+    if settings.labeler == "keywords":
+        return Estimate()
+    access, price = Access.of(settings), find_price(settings)
+    with RunStore(run.database_path) as store, contextlib.ExitStack() as stack:
+        place = run.folder / REPLIES
+        replies = stack.enter_context(Replies(place)) if place.is_file() else None
+
+        def kept(question: Question) -> Reply | None:
+            reply = replies.find(key_of(question, access)) if replies else None
+            is_failed = reply is not None and isinstance(read_reply(reply), Fault)
+            return None if is_failed and retry_failed else reply
+
+        background = Background.from_windows(store.reservoir())
+        return estimate_questions(questions(evidences(store), background, settings), kept, price)
+
+
+def evidences(store: RunStore) -> Iterator[Evidence]:
+    """What labelers may know of each pole, in the order of directions and poles."""
+    held_out = {window.doc_id for window in store.held_out()}
+    for row in store.directions():
+        yield from _of_direction(store, row, held_out)
+
+
+def _of_direction(store: RunStore, row: DirectionRow, held_out: set[int]) -> Iterator[Evidence]:
+    # A label is scored on these, so whoever gives it must not have seen them.
+    examples = [
+        example
+        for example in store.examples(row.id, role=ANY_ROLE)
+        if example.window.doc_id not in held_out
+    ]
+    halves = {
+        pole: split_examples([item for item in examples if item.pole == pole]) for pole in POLES
+    }
+    # A document may reach both poles, and may be in the reservoir too.
+    withheld = frozenset(item.window.doc_id for _, half in halves.values() for item in half)
+    middle = [e for e in store.quantile_examples(row.id) if e.window.doc_id not in withheld]
+    explained = {
+        pole: tuple(item for item in half if item.window.doc_id not in withheld)
+        for pole, (half, _) in halves.items()
+    }
+    sources = [item for item in store.sources(row.id) if item.tail and item.all_documents]
+    for pole in POLES:
+        lens = row.promoted if pole == "max" else row.suppressed
+        yield Evidence(
+            direction=row.id,
+            pole=pole,
+            examples=explained[pole],
+            contrast=explained["min" if pole == "max" else "max"],
+            promoted=tuple(token for token, _ in lens),
+            middle=tuple(item for item in middle if item.pole == pole),
+            sources=tuple(
+                (item.source, item.n / item.tail, item.documents / item.all_documents)
+                for item in sources
+                if item.pole == pole
+            ),
+            withheld=withheld,
+        )
+
+
+def _results(
+    store: RunStore,
+    run: Run,
+    settings: LabelSettings,
+    replies: Replies | None,
+    retry_failed: bool,
+    batch: bool,
+) -> list[Result]:
+    background = Background.from_windows(store.reservoir())
+    poles = 2 * len(store.directions())
+    if replies is None:
+        found = keyword_results(evidences(store), background)
+        return [item for results in tqdm(found, **_bar(poles)) for item in results]
+    access, price = Access.of(settings), find_price(settings)
+    faults = None
+    if batch:
+        price = price.batched() if price else None
+        faults = _ask_in_batch(store, run, settings, replies, background, retry_failed, price)
+    budget = Budget(settings.budget, replies.spent(price))
+    with ChatClient(
+        access, replies, stage=STAGE, price=price, budget=budget, offline=faults
+    ) as client:
+        again = retry_failed and not batch
+        found = label_poles(evidences(store), background, settings, client, again=again)
+        results: list[Result] = []
+        with tqdm(**_bar(poles)) as bar:
+            for item in found:
+                results.extend(item)
+                bar.update()
+                if price:
+                    bar.set_postfix_str(f"${budget.spent:,.2f}", refresh=False)
+        return results
+
+
+def _ask_in_batch(
+    store: RunStore,
+    run: Run,
+    settings: LabelSettings,
+    replies: Replies,
+    background: Background,
+    retry_failed: bool,
+    price: Price | None,
+) -> dict[str, Fault]:
+    """Has all questions answered through the batch endpoint; why some are not, by their key."""
+
+    def again(reply: Reply) -> bool:
+        return retry_failed and isinstance(read_reply(reply), Fault)
+
+    budget = Budget(settings.budget, replies.spent(price))
+    return answer_batch(
+        lambda: questions(evidences(store), background, settings),
+        Access.of(settings),
+        replies,
+        BatchJob(STAGE, run.folder, price, budget, again),
+    )
+
+
+def _checked(run: Run) -> LabelSettings:
+    """The settings; raises ConfigError for what is known to be wrong before anything is asked."""
+    settings = run.settings.label
+    check_labeler(settings)
+    if not run.database_path.is_file():
+        raise ConfigError(f"{run.folder}: nothing is scanned yet; run `weightatlas scan` first")
+    check_budget(settings)
+    return settings
+
+
+@contextlib.contextmanager
+def _maybe_replies(run: Run, settings: LabelSettings) -> Iterator[Replies | None]:
+    """The kept replies of the run; None for the embedded labeler, which has none."""
+    if settings.labeler == "keywords":
+        yield None
+        return
+    with Replies(run.folder / REPLIES) as replies:
+        yield replies
+
+
+def _fingerprint(store: RunStore, settings: LabelSettings) -> str:
+    return digest_of(store.meta()["scan_fingerprint"], __version__, label_fingerprint(settings))
+
+
+def _open(known: list[Result], retry_failed: bool) -> bool:
+    """Whether another attempt may give other results than those that are known."""
+    reasons = {item.reason for item in known if isinstance(item, LabelFailure)}
+    return bool(reasons - LASTING_REASONS if retry_failed else reasons & MOMENTARY_REASONS)
+
+
+def _summary(results: list[Result]) -> dict[str, int]:
+    chosen = [item for item in results if isinstance(item, Label) and item.is_chosen]
+    failures = [item for item in results if isinstance(item, LabelFailure)]
+    labelled = {(item.direction, item.pole) for item in chosen}
+    named = sum(item.text is not None for item in chosen)
+    reasons = Counter(item.reason for item in failures)
+    return {
+        "labelled": named,
+        "no_pattern": len(chosen) - named,
+        "failed": len({(item.direction, item.pole) for item in failures} - labelled),
+        **({"not_asked": reasons["budget"]} if reasons["budget"] else {}),
+    }
+
+
+def _bar(poles: int) -> dict[str, Any]:
+    return {"desc": "labels", "total": poles, "unit": " poles", "delay": 1, "disable": None}

@@ -1,0 +1,298 @@
+"""How was a label scored? Counts by kind of text, the place among controls, and every judged text.
+
+Judged texts are named by their places in lists that the run keeps: a pole's examples, and the
+random documents held out. The page quotes a line of each; the examples it shows are linked instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from builder.pages import charts
+from builder.pages.label_view import Answer, PoleView, ScoreView
+from builder.pages.spans import Pieces, brief, visible
+from builder.records import (
+    POLES,
+    STRATA,
+    Example,
+    Judged,
+    LabelFailure,
+    Pole,
+    Score,
+    Stratum,
+    Window,
+)
+
+#: Characters quoted of a judged text, and of one that the page shows anyway.
+QUOTED, QUOTED_SHOWN = 84, 48
+#: Random texts quoted of each stratum that were rightly judged; the others are named only.
+QUOTED_RIGHT = 6
+#: What the texts of each stratum are, in the reader's words.
+STRATUM_NAMES: dict[Stratum, str] = {
+    "pole": "at this pole",
+    "other": "at the other pole",
+    "middle": "random, upper half",
+    "random": "random, lower half",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Of the texts of one stratum with a verdict, how many the judge said the label fits."""
+
+    yes: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One scorer's results."""
+
+    view: ScoreView
+    counts: Mapping[Stratum, Count]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a scorer's judge said of a text: ``said`` in a word or two, and whether it was wrong."""
+
+    said: str
+    wrong: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedRow:
+    """One judged text with a verdict for each column; None where that scorer did not judge it.
+
+    ``anchor`` is its place on the page if it is among the examples shown.
+    """
+
+    html: Markup
+    anchor: str
+    verdicts: tuple[Verdict | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedPart:
+    """The judged texts of one stratum: ``rows`` quoted, ``rest`` by number of the document alone.
+
+    The rest are random texts that every scorer that judged them rightly said no to.
+    """
+
+    rows: tuple[JudgedRow, ...]
+    rest: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRow:
+    """One of several answers: text or failure, and the F1 that decided, if one did."""
+
+    text: str
+    is_chosen: bool
+    failed: bool
+    f1: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PoleScores:
+    """All that a direction's page says of the scores of the label that stands for a pole."""
+
+    columns: tuple[Column, ...]
+    chart: Markup
+    parts: Mapping[Stratum, JudgedPart]
+    candidates: tuple[CandidateRow, ...]
+
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """Who judged, each once."""
+        return tuple(dict.fromkeys(column.view.score.judge for column in self.columns))
+
+    @property
+    def strata(self) -> tuple[Stratum, ...]:
+        """The strata of which texts were judged."""
+        return tuple(
+            stratum
+            for stratum in STRATA
+            if any(column.counts[stratum].n for column in self.columns)
+        )
+
+    @property
+    def judged(self) -> int:
+        """How many texts were judged."""
+        return sum(len(part.rows) + len(part.rest) for part in self.parts.values())
+
+
+def pole_scores(
+    view: PoleView,
+    scores: Sequence[Score],
+    examples: Mapping[Pole, Sequence[Example]],
+    held_out: Sequence[Window],
+    anchors: Collection[str],
+    controls: Sequence[float],
+) -> PoleScores | None:
+    """The scores of a pole's label; None where it has none and no candidates.
+
+    ``scores`` are those of the direction with judged texts and candidates, ``examples`` the lists
+    of both poles by place, ``anchors`` the examples that the page shows, and ``controls`` what
+    chance gives by the scorer that lists show.
+    """
+    if not view.answers or not view.text:
+        return None
+    answer = view.answers[0]
+    own = [s for s in scores if s.pole == view.pole and s.labeler == answer.labeler]
+    judged = {s.scorer: s.judged for s in own if s.split == "test" and s.text == view.text}
+    candidates = _candidates(answer, own)
+    if not answer.scores and not candidates:
+        return None
+    texts = _Texts(view.pole, examples, held_out, anchors)
+    parts = [judged.get(item.score.scorer, ()) for item in answer.scores]
+    columns = tuple(
+        Column(item, _counts(part)) for item, part in zip(answer.scores, parts, strict=True)
+    )
+    main = answer.score
+    chart = charts.place_among(controls, main.score) if main else Markup("")
+    return PoleScores(columns, chart, _parts(parts, texts), candidates)
+
+
+def _candidates(answer: Answer, scores: Sequence[Score]) -> tuple[CandidateRow, ...]:
+    decided = {
+        score.candidate: score.f1
+        for score in sorted(scores, key=lambda score: score.scorer, reverse=True)
+        if score.split == "select"
+    }
+    return tuple(
+        CandidateRow(item.reason, is_chosen=False, failed=True, f1=None)
+        if isinstance(item, LabelFailure)
+        else CandidateRow(
+            item.text or "no consistent pattern",
+            is_chosen=item.is_chosen,
+            failed=False,
+            f1=decided.get(item.candidate),
+        )
+        for item in answer.candidates
+    )
+
+
+def _counts(judged: Sequence[Judged]) -> dict[Stratum, Count]:
+    found: dict[Stratum, Count] = {}
+    for stratum in STRATA:
+        verdicts = [j.verdict for j in judged if j.stratum == stratum and j.verdict is not None]
+        found[stratum] = Count(sum(verdict >= 0.5 for verdict in verdicts), len(verdicts))
+    return found
+
+
+def _parts(judged: Sequence[Sequence[Judged]], texts: _Texts) -> dict[Stratum, JudgedPart]:
+    """One row for each text, whichever scorers judged it, in the order of the lists."""
+    by_text: dict[tuple[int, int, int], list[Judged | None]] = {}
+    for at, part in enumerate(judged):
+        for item in part:
+            key = (STRATA.index(item.stratum), item.place, item.doc_id)
+            by_text.setdefault(key, [None] * len(judged))[at] = item
+    rows: dict[Stratum, list[JudgedRow]] = {stratum: [] for stratum in STRATA}
+    rest: dict[Stratum, list[int]] = {stratum: [] for stratum in STRATA}
+    quoted_right = dict.fromkeys(STRATA, 0)
+    for key in sorted(by_text):
+        items = [item for item in by_text[key] if item]
+        stratum = items[0].stratum
+        if stratum in ("middle", "random") and all(_is_right(item) for item in items):
+            quoted_right[stratum] += 1
+            if quoted_right[stratum] > QUOTED_RIGHT:
+                rest[stratum].append(items[0].doc_id)
+                continue
+        marked = next((item.marked for item in items if item.marked), ())
+        anchor, html = texts.quote(items[0], marked)
+        verdicts = tuple(_verdict(item) if item else None for item in by_text[key])
+        rows[stratum].append(JudgedRow(html, anchor, verdicts))
+    return {stratum: JudgedPart(tuple(rows[stratum]), tuple(rest[stratum])) for stratum in STRATA}
+
+
+def _is_right(item: Judged) -> bool:
+    return item.verdict is not None and (item.verdict >= 0.5) == item.truth
+
+
+def _verdict(item: Judged) -> Verdict:
+    if item.verdict is None:
+        return Verdict("unparsed", wrong=False)
+    yes = item.verdict >= 0.5
+    said = "yes" if yes else "no"
+    if item.verdict not in (0.0, 1.0):
+        said += f" {item.verdict:.2f}"
+    return Verdict(said, wrong=not _is_right(item))
+
+
+class _Texts:
+    """The texts that were judged at one pole of a direction."""
+
+    def __init__(
+        self,
+        pole: Pole,
+        examples: Mapping[Pole, Sequence[Example]],
+        held_out: Sequence[Window],
+        anchors: Collection[str],
+    ) -> None:
+        self._pole = pole
+        self._examples = {(at, example.place): example for at in POLES for example in examples[at]}
+        self._held_out = held_out
+        self._anchors = anchors
+
+    def quote(self, item: Judged, marked: Sequence[int]) -> tuple[str, Markup]:
+        """The anchor of a judged text on the page, if it is there, and a line of the text."""
+        if item.stratum in ("pole", "other"):
+            other: Pole = "min" if self._pole == "max" else "max"
+            pole = self._pole if item.stratum == "pole" else other
+            example = self._examples.get((pole, item.place))
+            if example is None or example.window.doc_id != item.doc_id:
+                return "", Markup("document {}").format(item.doc_id)
+            anchor = f"{pole}-{example.role}-{item.doc_id}"
+            is_shown = anchor in self._anchors
+            length = QUOTED_SHOWN if is_shown else QUOTED
+            tokens = marked or (example.peak,)
+            return (
+                anchor if is_shown else "",
+                quoted(example.window, tokens, length, marks=bool(marked)),
+            )
+        window = self._held_out[item.place] if 0 <= item.place < len(self._held_out) else None
+        if window is None or window.doc_id != item.doc_id:
+            return "", Markup("document {}").format(item.doc_id)
+        return "", quoted(window, marked or (0,), QUOTED, marks=bool(marked))
+
+
+def quoted(window: Window, tokens: Sequence[int], length: int, *, marks: bool) -> Markup:
+    """About ``length`` characters of a window around the first of ``tokens``, on one line.
+
+    With ``marks`` these tokens are marked, neighbours as one.
+    """
+    if not len(window.token_ends):
+        return Markup("")
+    pieces = Pieces.of(window)
+    lit = set(tokens) if marks else set()
+    first = min(tokens, default=0)
+    centre = next((at for at, last in enumerate(pieces.lasts) if last >= first), 0)
+    low = max(0, pieces.starts[centre] - length // 3)
+    high = low + length
+    runs: list[tuple[bool, str]] = []
+    for start, end, one, last in zip(
+        pieces.starts, pieces.ends, pieces.firsts, pieces.lasts, strict=True
+    ):
+        if start < low or start >= high:
+            continue
+        bright = any(token in lit for token in range(one, last + 1))
+        text = pieces.text[start:end]
+        if runs and runs[-1][0] == bright:
+            runs[-1] = (bright, runs[-1][1] + text)
+        else:
+            runs.append((bright, text))
+    parts = [
+        Markup("<mark>{}</mark>").format(_shown(text)) if bright else _shown(text)
+        for bright, text in runs
+    ]
+    before = Markup("… ") if low > 0 and runs else Markup("")
+    after = Markup(" …") if high < len(pieces.text) else Markup("")
+    return before + Markup("").join(parts) + after
+
+
+def _shown(text: str) -> Markup:
+    return visible(brief(" ".join(text.replace("\n", " ↵ ").split(" ")), 2 * QUOTED))

@@ -1,0 +1,251 @@
+"""On which texts is a label of a pole judged, what is true of them, and what do they stand for?
+
+*Positive* are documents at least as extreme as the last example kept at the pole (value v): the
+held-out half of the examples. *Negative* are texts that reach at most half-way from m, the median
+over random documents, to v. What lies between is neither, and its share is told.
+
+Four strata make up all distinct documents: ``pole``, which the examples kept and their repeats
+stand for; ``other``, the same of the other pole; ``random`` and ``middle``, random documents that
+reach at most m, and from m to half-way. What a random text reaches is over its window, the text
+that is judged.
+
+Nobody who labels may have seen what a label is judged on: documents in the labelers' half of either
+pole's examples are never taken. Which texts are taken follows from the direction's content hash and
+the document alone, in whatever order they come.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from builder.labels.split import split_examples
+from builder.records import ACTIVATION_SCALE, CONTENT_ROLES, STRATA, Example, Pole, Stratum, Window
+
+#: Tokens with at least this share of the peak's activation are marked, as for the explainer.
+MARKED = 0.6
+
+Quantized = npt.NDArray[np.int16]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Item:
+    """One text that a label may be judged on.
+
+    ``place`` as in :class:`builder.records.Judged`. ``peak`` is the token around which a text that
+    is too long is cut; in a random text any token. ``marks`` are the tokens that carry the
+    activation, of the pole's own texts only.
+    """
+
+    stratum: Stratum
+    place: int
+    window: Window
+    peak: int
+    marks: tuple[int, ...] = ()
+
+    @property
+    def truth(self) -> bool:
+        """Whether a label that fits the pole fits this text."""
+        return self.stratum == "pole"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """All texts that a pole's labels may be judged on, by stratum in the order they are taken.
+
+    ``shares``: of all distinct documents, those that each stratum stands for; ``between``: the
+    share of those that are neither positive nor negative.
+    """
+
+    direction: str
+    pole: Pole
+    seed: int
+    items: Mapping[Stratum, tuple[Item, ...]]
+    shares: Mapping[Stratum, float]
+    between: float
+
+    @property
+    def base_rate(self) -> float:
+        """The share of the positive documents among positive and negative ones."""
+        total = sum(self.shares.values())
+        return self.shares.get("pole", 0.0) / total if total else 0.0
+
+    def take(self, most: Mapping[Stratum, int], part: int = 0, parts: int = 1) -> list[Item]:
+        """At most so many texts of each stratum, of every ``parts``-th from ``part`` on.
+
+        Different parts share no text. In the order of the strata.
+        """
+        return [
+            item
+            for stratum in STRATA
+            for item in self.items.get(stratum, ())[part::parts][: most.get(stratum, 0)]
+        ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """The random documents of a run, as all poles share them.
+
+    ``windows`` are those held out for scores, ``reservoir_docs`` the documents of the others, both
+    in the order of the peaks; ``documents`` counts the distinct documents of the corpus;
+    ``centres`` are the tokens around which the windows are cut.
+    """
+
+    windows: tuple[Window, ...]
+    reservoir_docs: tuple[int, ...]
+    documents: int
+    held_out_docs: frozenset[int] = field(init=False)
+    centres: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        held = frozenset(window.doc_id for window in self.windows)
+        object.__setattr__(self, "held_out_docs", held)
+        object.__setattr__(self, "centres", tuple(map(_any_token, self.windows)))
+
+
+def make_pool(
+    direction: str,
+    pole: Pole,
+    content_hash: str,
+    examples: Iterable[Example],
+    sample: Sample,
+    peaks: tuple[Quantized, Quantized],
+) -> Pool:
+    """The texts of one pole; ``examples`` are those of both poles, role "any", with every document.
+
+    ``peaks`` as ``RunStore.sample_peaks`` gives them for the pole. Without random documents or
+    examples there is nothing to compare, and the pool has no negative texts.
+    """
+    by_pole: dict[bool, list[Example]] = {True: [], False: []}
+    for example in examples:
+        by_pole[example.pole == pole].append(example)
+    own, other = by_pole[True], by_pole[False]
+    sign = 1 if pole == "max" else -1
+    reach = [sign * found.astype(np.int64) for found in peaks]
+    bar = min((sign * _quantized(example.value) for example in own), default=ACTIVATION_SCALE)
+    middle = float(np.median(np.concatenate(reach))) if sum(map(len, reach)) else float(bar)
+    low = (middle + bar) / 2 if middle < bar else -np.inf
+    chosen, explained = _held_out(own, other, sample)
+    own_docs = {example.window.doc_id for example in own}
+    opposite = [
+        example
+        for example in other
+        if example.window.doc_id not in own_docs and _reach(example, sign) <= low
+    ]
+    found: dict[Stratum, list[Item]] = {
+        "pole": [_item(example, "pole") for example in chosen],
+        "other": [
+            _item(example, "other")
+            for example in _held_out(other, own, sample)[0]
+            if example.window.doc_id not in explained and example in opposite
+        ],
+        "middle": [],
+        "random": [],
+    }
+    taken = own_docs | {example.window.doc_id for example in other}
+    values = reach[1].tolist()
+    for place, (window, value) in enumerate(zip(sample.windows, values, strict=True)):
+        if window.doc_id not in taken and value <= low:
+            stratum: Stratum = "random" if value <= middle else "middle"
+            found[stratum].append(Item(stratum, place, window, sample.centres[place]))
+    shares, between = _shares(own, opposite, other, taken, sample, reach, (middle, low, bar))
+    order = _order(content_hash, pole)
+    return Pool(
+        direction=direction,
+        pole=pole,
+        seed=_number(content_hash, pole),
+        items={stratum: tuple(sorted(items, key=order)) for stratum, items in found.items()},
+        shares=shares,
+        between=between,
+    )
+
+
+def _held_out(
+    own: Sequence[Example], other: Sequence[Example], sample: Sample
+) -> tuple[list[Example], set[int]]:
+    """The examples of a pole that no labeler saw, and the documents that some labeler may have."""
+    halves = [
+        split_examples([e for e in found if e.window.doc_id not in sample.held_out_docs])
+        for found in (own, other)
+    ]
+    seen = {example.window.doc_id for explained, _ in halves for example in explained}
+    return [example for example in halves[0][1] if example.window.doc_id not in seen], seen
+
+
+def _shares(
+    own: Sequence[Example],
+    opposite: Sequence[Example],
+    other: Sequence[Example],
+    taken: set[int],
+    sample: Sample,
+    reach: Sequence[npt.NDArray[np.int64]],
+    levels: tuple[float, float, float],
+) -> tuple[dict[Stratum, float], float]:
+    """The shares of the strata, and of what is between; ``levels``: median, half-way and bar.
+
+    Random documents that are examples, or reach as far as they do, are counted by the examples.
+    """
+    middle, low, bar = levels
+    total = max(1, sample.documents)
+    own_docs = {example.window.doc_id for example in own}
+    pole = _documents(own) / total
+    opposed = _documents(opposite) / total
+    kept = _documents(e for e in other if e.window.doc_id not in own_docs) / total
+    docs = [*sample.reservoir_docs, *(window.doc_id for window in sample.windows)]
+    values = np.concatenate(reach)
+    rest = values[[doc not in taken for doc in docs]] if docs else values
+    rest = rest[rest < bar]
+    each = max(0.0, 1 - pole - kept) / len(rest) if len(rest) else 0.0
+    shares: dict[Stratum, float] = {
+        "pole": pole,
+        "other": opposed,
+        "middle": float(((rest > middle) & (rest <= low)).sum()) * each,
+        "random": float(((rest <= middle) & (rest <= low)).sum()) * each,
+    }
+    return shares, float((rest > low).sum()) * each + kept - opposed
+
+
+def _documents(examples: Iterable[Example]) -> int:
+    """The documents that examples stand for, one of each cluster of near-duplicates."""
+    return sum(1 + example.repeats for example in examples)
+
+
+def _item(example: Example, stratum: Stratum) -> Item:
+    marks: tuple[int, ...] = ()
+    if stratum == "pole":
+        sign = 1 if example.pole == "max" else -1
+        strength = example.activations.astype(np.int64) * sign
+        strong = strength >= max(1.0, MARKED * int(strength[example.peak]))
+        strong[example.peak] = True
+        marks = tuple(np.flatnonzero(strong).tolist())
+    return Item(stratum, example.place, example.window, example.peak, marks)
+
+
+def _reach(example: Example, sign: int) -> int:
+    """How far an example's window reaches to a pole, over its content tokens, as peaks are."""
+    own = example.roles < len(CONTENT_ROLES)
+    values = example.activations[own] if own.any() else example.activations
+    return int((sign * values.astype(np.int64)).max())
+
+
+def _quantized(value: float) -> int:
+    return round(value * ACTIVATION_SCALE)
+
+
+def _number(*parts: object) -> int:
+    """A number of 64 bits that follows the parts alone."""
+    text = "\0".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+
+
+def _order(content_hash: str, pole: Pole) -> Callable[[Item], int]:
+    return lambda item: _number(content_hash, pole, item.window.doc_id, item.window.start)
+
+
+def _any_token(window: Window) -> int:
+    n = len(window.token_ends)
+    return _number("centre", window.doc_id) % n if n else 0

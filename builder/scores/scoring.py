@@ -1,0 +1,160 @@
+"""What are the scores of a pole's labels? Texts, verdicts and measures put together.
+
+With several candidates, the texts are dealt into two halves: each candidate is judged on one
+(``select``), the one chosen is scored on the other (``test``), so that what is reported was not
+chosen by. A labeler that gives one candidate is tested on all texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from builder.endpoint.messages import Question
+from builder.errors import StoreError
+from builder.records import Judged, Label, Score, Scorer, Stratum
+from builder.scores.choose import choose
+from builder.scores.detection import detection_texts
+from builder.scores.fuzzing import fuzzing_texts
+from builder.scores.items import Item, Pool
+from builder.scores.judge import Judge, Text
+from builder.scores.metrics import measure, table_of, text_weights
+from builder.scores.model_judge import ModelJudge
+
+Split = Literal["test", "select"]
+#: Goes into every fingerprint of scores; raised with every change that may change one.
+SCORES_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which scorers judge a labeler's labels, by whom, on how many texts of each stratum.
+
+    ``most`` are by scorer; ``parts`` is 2 where the labeler gives several candidates for a pole.
+    """
+
+    judges: Mapping[Scorer, Judge]
+    most: Mapping[Scorer, Mapping[Stratum, int]]
+    parts: int = 1
+
+    @property
+    def deciding(self) -> Scorer:
+        """The scorer that candidates are chosen by."""
+        return "detection" if "detection" in self.judges else next(iter(self.judges))
+
+
+@dataclass(frozen=True, slots=True)
+class PoleScores:
+    """Scores of one pole's labels, and the labels with the chosen one marked."""
+
+    scores: tuple[Score, ...]
+    labels: tuple[Label, ...]
+
+
+def score_pole(candidates: Sequence[Label], pool: Pool, plan: Plan) -> PoleScores:
+    """The scores of all candidates of one labeler for one pole; "no pattern" has none."""
+    scores: list[Score] = []
+    labels = list(candidates)
+    if len(candidates) > 1:
+        scores += [
+            score_label(label, pool, plan.deciding, plan, "select")
+            for label in candidates
+            if label.text is not None
+        ]
+        reached = {score.candidate: score.f1 for score in scores}
+        labels = choose(candidates, [reached.get(label.candidate) for label in candidates])
+    for label in labels:
+        if label.is_chosen and label.text is not None:
+            scores += [score_label(label, pool, scorer, plan, "test") for scorer in plan.judges]
+    return PoleScores(tuple(scores), tuple(labels))
+
+
+def questions_of(candidates: Sequence[Label], pool: Pool, plan: Plan) -> Iterator[Question]:
+    """What :func:`score_pole` would ask a language model, were the first candidate chosen."""
+    named = [label for label in candidates if label.text is not None]
+    asked: list[tuple[Label, Scorer, Split]] = []
+    if len(candidates) > 1:
+        asked += [(label, plan.deciding, "select") for label in named]
+    asked += [(label, scorer, "test") for label in named[:1] for scorer in plan.judges]
+    for label, scorer, split in asked:
+        judge = plan.judges[scorer]
+        if isinstance(judge, ModelJudge):
+            items = items_of(label, pool, scorer, plan, split)
+            texts = texts_of(items, scorer, pool.seed)
+            for _, question in judge.questions(label.text or "", texts, scorer):
+                yield question
+
+
+def score_label(label: Label, pool: Pool, scorer: Scorer, plan: Plan, split: Split) -> Score:
+    """One label's score by one scorer."""
+    items = items_of(label, pool, scorer, plan, split)
+    texts = texts_of(items, scorer, pool.seed)
+    judge = plan.judges[scorer]
+    verdicts = judge.judge(label.text or "", texts, scorer)
+    strata = [item.stratum for item in items]
+    table = table_of(strata, verdicts.values, pool.shares)
+    measures = None if table is None else measure(table, pool.seed)
+    weights = text_weights(strata, verdicts.values, pool.shares)
+    # A cosine means yes from no value that is known.
+    has_yes = measures is not None and scorer != "embedding"
+    given = [item.truth for item, v in zip(items, verdicts.values, strict=True) if v is not None]
+    return Score(
+        direction=label.direction,
+        pole=label.pole,
+        labeler=label.labeler,
+        scorer=scorer,
+        judge=judge.name,
+        text=label.text or "",
+        f1=measures.f1 if measures and has_yes else None,
+        auprc=measures.auprc if measures else None,
+        f1_interval=measures.f1_interval if measures and has_yes else None,
+        auprc_interval=measures.auprc_interval if measures else None,
+        chance=measures.chance if measures and has_yes else None,
+        base_rate=pool.base_rate,
+        between=pool.between,
+        n_positive=sum(given),
+        n_negative=len(given) - sum(given),
+        unparsed=len(items) - len(given),
+        faults=verdicts.faults,
+        prompt_tokens=verdicts.usage.prompt_tokens,
+        completion_tokens=verdicts.usage.completion_tokens,
+        cost=verdicts.usage.cost,
+        candidate=label.candidate,
+        split=split,
+        judged=tuple(
+            Judged(
+                stratum=item.stratum,
+                place=item.place,
+                doc_id=item.window.doc_id,
+                truth=item.truth,
+                verdict=verdict,
+                weight=weight,
+                marked=text.marked or (),
+            )
+            for item, text, verdict, weight in zip(
+                items, texts, verdicts.values, weights, strict=True
+            )
+        ),
+    )
+
+
+def items_of(label: Label, pool: Pool, scorer: Scorer, plan: Plan, split: Split) -> list[Item]:
+    """The texts that a label is judged on.
+
+    Raises StoreError if its labeler has seen one of them, which a score must not rest on.
+    """
+    part = 1 if split == "test" and plan.parts > 1 else 0
+    items = pool.take(plan.most[scorer], part, plan.parts)
+    seen = {item.window.doc_id for item in items} & set(label.example_docs)
+    if seen:
+        raise StoreError(
+            f"{label.direction} {label.pole}: the label by {label.labeler!r} was made from "
+            f"document {min(seen)}, which is held out for scores; run `weightatlas label` again"
+        )
+    return items
+
+
+def texts_of(items: Sequence[Item], scorer: Scorer, seed: int) -> list[Text]:
+    """The items as the judge of a scorer is shown them."""
+    return fuzzing_texts(items, seed) if scorer == "fuzzing" else detection_texts(items)

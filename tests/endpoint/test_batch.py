@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from builder.endpoint import batch
+from builder.endpoint.access import Access
+from builder.endpoint.batch import BatchJob, answer_batch
+from builder.endpoint.bodies import most_usage
+from builder.endpoint.budget import Budget
+from builder.endpoint.messages import Fault, Question, Reply
+from builder.endpoint.prices import Price
+from builder.endpoint.replies import Replies, key_of
+from builder.errors import ConfigError, LabelerError
+from tests.endpoint.asking import DOLLAR, KEY, question
+from tests.endpoint.batch_server import BatchServer, completion_body, serving_batches
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "PAUSE", 0.01)
+
+
+def good(request: dict[str, Any]) -> tuple[int, Any]:
+    return 200, completion_body(f"answer to {request['custom_id']}")
+
+
+def ask(
+    server: BatchServer,
+    replies: Replies,
+    questions: Sequence[Question],
+    *,
+    price: Price | None = DOLLAR,
+    limit: float | None = None,
+    again: bool = False,
+    model: str = "m",
+) -> dict[str, Fault]:
+    access = Access(model, server.url, api_key_env="LABEL_KEY")
+    folder = replies._path.parent
+    budget = Budget(limit, replies.spent(price))
+    job = BatchJob("labels", folder, price, budget, lambda reply: again)
+    return answer_batch(lambda: iter(questions), access, replies, job)
+
+
+def kept(server: BatchServer, replies: Replies, asked: Question) -> Reply | None:
+    return replies.find(key_of(asked, Access("m", server.url)))
+
+
+ASKED = [question(number) for number in range(5)]
+
+
+def test_a_batch_is_handed_over_once_and_its_replies_are_kept(tmp_path: Path) -> None:
+    with serving_batches(good) as server, Replies(tmp_path / "r.sqlite") as replies:
+        assert ask(server, replies, [*ASKED, ASKED[0]]) == {}
+        assert ask(server, replies, ASKED) == {}
+        found = [kept(server, replies, item) for item in ASKED]
+        (spend,) = replies.spend("labels")
+        assert replies.batches() == []
+
+    keys = [key_of(item, Access("m", server.url)) for item in ASKED]
+    assert [reply.content for reply in found if reply] == [f"answer to {key}" for key in keys]
+    assert len(server.batches) == 1
+    lines = server.lines(0)
+    assert [line["custom_id"] for line in lines] == keys
+    assert lines[0]["url"] == "/v1/chat/completions"
+    assert lines[0]["body"]["messages"][1]["content"] == ASKED[0].user
+    assert (spend.requests, spend.prompt_tokens, spend.unmetered) == (5, 500, 0)
+    assert spend.cost == 5.0
+    assert [path.name for path in tmp_path.iterdir()] == ["r.sqlite"]
+
+
+@pytest.mark.parametrize("at", ["files", "batches", "noted", "looking", "collecting"])
+def test_a_process_that_ends_at_any_step_goes_on_with_the_same_batch(
+    at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(*args: object, **options: object) -> Any:
+        raise Killed
+
+    with serving_batches(good) as server:
+        with monkeypatch.context() as patch, Replies(tmp_path / "r.sqlite") as replies:
+            if at == "files":
+                patch.setattr(Replies, "begin_batch", die)
+            if at == "batches":
+                patch.setattr(openai.resources.Batches, "create", die)
+            if at == "noted":
+                patch.setattr(Replies, "set_batch", die)
+            if at == "looking":
+                patch.setattr(openai.resources.Batches, "retrieve", die)
+            if at == "collecting":
+                patch.setattr(Replies, "end_batch", die)
+            with pytest.raises(Killed):
+                ask(server, replies, ASKED)
+        with Replies(tmp_path / "r.sqlite") as replies:
+            assert ask(server, replies, ASKED) == {}
+            found = [kept(server, replies, item) for item in ASKED]
+            (spend,) = replies.spend("labels")
+
+    assert all(found)
+    assert len(server.batches) == 1
+    assert (spend.requests, spend.cost) == (5, 5.0)
+
+
+def test_what_a_batch_could_not_answer_is_a_fault_and_costs_nothing(tmp_path: Path) -> None:
+    bodies: dict[int, tuple[int, Any] | None] = {
+        0: (400, {"error": {"message": f"blocked {KEY}"}}),
+        1: None,
+        2: (200, {"choices": []}),
+        3: (200, "<html>"),
+    }
+
+    def answer(request: dict[str, Any]) -> tuple[int, Any] | None:
+        number = int(request["body"]["messages"][1]["content"].split()[3].rstrip("?"))
+        return bodies.get(number, good(request))
+
+    with serving_batches(answer) as server, Replies(tmp_path / "r.sqlite") as replies:
+        faults = ask(server, replies, ASKED)
+        found = [kept(server, replies, item) for item in ASKED]
+        (spend,) = replies.spend("labels")
+
+    keys = [key_of(item, Access("m", server.url)) for item in ASKED]
+    assert [reply is not None for reply in found] == [False] * 4 + [True]
+    assert faults.keys() == {keys[0], keys[2], keys[3]}
+    assert [faults[keys[n]].reason for n in (0, 2, 3)] == ["http", "malformed", "malformed"]
+    assert "HTTP 400" in faults[keys[0]].detail
+    assert KEY not in repr(faults)
+    # Two bodies that were no completion were sent all the same, and are counted by an estimate.
+    assert (spend.requests, spend.unmetered) == (3, 2)
+
+
+@pytest.mark.parametrize("status", ["failed", "expired", "cancelled"])
+def test_a_batch_that_did_not_end_well_is_an_error_that_keeps_what_came(
+    status: str, tmp_path: Path
+) -> None:
+    def first_two(request: dict[str, Any]) -> tuple[int, Any] | None:
+        is_first = "number 0" in str(request) or "number 1" in str(request)
+        return good(request) if is_first and status != "failed" else None
+
+    came = 0 if status == "failed" else 2
+    with serving_batches(first_two) as server, Replies(tmp_path / "r.sqlite") as replies:
+        server.status = status
+        with pytest.raises(LabelerError, match=f"{status}.*{came} of 5 replies came") as caught:
+            ask(server, replies, ASKED)
+        assert sum(item.requests for item in replies.spend("labels")) == came
+        server.status, server.answer = "completed", good
+        assert ask(server, replies, ASKED) == {}
+        assert all(kept(server, replies, item) for item in ASKED)
+
+    assert ("too many tokens" in str(caught.value)) == (status == "failed")
+    assert len(server.lines(1)) == 5 - came
+
+
+def test_the_budget_holds_for_a_batch_as_a_whole(tmp_path: Path) -> None:
+    most = most_usage(ASKED[0])
+    dearest = DOLLAR.of(most.prompt_tokens, most.completion_tokens)
+    with serving_batches(good) as server, Replies(tmp_path / "r.sqlite") as replies:
+        faults = ask(server, replies, ASKED, limit=3.5 * dearest)
+
+    assert len(server.lines(0)) == 3
+    assert {fault.reason for fault in faults.values()} == {"budget"}
+    assert len(faults) == 2
+
+
+def test_a_long_list_becomes_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "MAX_REQUESTS", 2)
+    with serving_batches(good) as server, Replies(tmp_path / "r.sqlite") as replies:
+        assert ask(server, replies, ASKED) == {}
+        assert all(kept(server, replies, item) for item in ASKED)
+
+    assert [len(server.lines(number)) for number in range(3)] == [2, 2, 1]
+
+
+def test_replies_that_failed_are_asked_again_only_on_request(tmp_path: Path) -> None:
+    with serving_batches(good) as server, Replies(tmp_path / "r.sqlite") as replies:
+        ask(server, replies, ASKED[:2])
+        ask(server, replies, ASKED[:2], again=True)
+        (spend,) = replies.spend("labels")
+
+    assert [len(server.lines(number)) for number in range(2)] == [2, 2]
+    assert spend.requests == 4
+
+
+def test_a_batch_of_another_model_is_collected_first(tmp_path: Path) -> None:
+    with serving_batches(good) as server, Replies(tmp_path / "r.sqlite") as replies:
+        replies.begin_batch("file-9", [], "labels", Access("m", server.url), None)
+        with pytest.raises(ConfigError, match=r"a batch of 'm'.*not collected yet"):
+            ask(server, replies, ASKED, model="other")
+
+
+def test_an_endpoint_without_batches_is_a_clear_error(tmp_path: Path) -> None:
+    with serving_batches(good) as server, Replies(tmp_path / "r.sqlite") as replies:
+        server.broken.add("/v1/files")
+        with pytest.raises(LabelerError, match="leave --batch out"):
+            ask(server, replies, ASKED)
+        assert replies.spend("labels") == []

@@ -1,0 +1,334 @@
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder.endpoint import bodies, retries
+from builder.endpoint import client as client_module
+from builder.endpoint.messages import Fault, Reply
+from builder.errors import LabelerError
+from tests.endpoint.asking import DOLLAR, KEY, asking, question
+from tests.labels.endpoint import GOOD, USAGE, Response, completion, error, serving
+
+
+def always(response: Response) -> Callable[[int, dict[str, Any]], Response]:
+    return lambda number, body: response
+
+
+def test_a_kept_reply_says_so_and_is_otherwise_the_same(tmp_path: Path) -> None:
+    with (
+        serving(always(completion("an answer"))) as endpoint,
+        asking(endpoint.url, tmp_path, price=DOLLAR) as (client, _),
+    ):
+        first, second = client.ask(question()), client.ask(question())
+
+    assert isinstance(first, Reply)
+    assert isinstance(second, Reply)
+    assert (first.cached, second.cached) == (False, True)
+    assert replace(second, cached=False) == first
+    assert (first.content, first.cost) == ("an answer", 1.0)
+    assert len(endpoint.requests) == 1
+
+
+def test_asking_again_takes_the_place_of_the_kept_reply_and_is_paid_for(tmp_path: Path) -> None:
+    with (
+        serving(lambda number, body: completion(f"answer {number}")) as endpoint,
+        asking(endpoint.url, tmp_path, price=DOLLAR) as (client, replies),
+    ):
+        client.ask(question())
+        client.ask(question(), again=True)
+        kept = client.ask(question())
+        (spend,) = replies.spend("labels")
+
+    assert isinstance(kept, Reply)
+    assert kept.content == "answer 1"
+    assert (spend.requests, spend.prompt_tokens, spend.cost) == (2, 200, 2.0)
+
+
+@pytest.mark.parametrize("is_head", [False, True])
+def test_a_server_that_drips_is_cut_off_at_the_deadline(is_head: bool, tmp_path: Path) -> None:
+    dripping = replace(completion(), drip=0.05, drip_head=is_head)
+    answers = [dripping, completion()]
+    with (
+        serving(lambda number, body: answers[min(number, 1)]) as endpoint,
+        asking(endpoint.url, tmp_path, timeout=0.3) as (client, replies),
+    ):
+        reply = client.ask(question())
+        (spend,) = replies.spend("labels")
+
+    # A byte every 0.05 s would have taken longer than the test may.
+    assert isinstance(reply, Reply)
+    assert len(endpoint.requests) == 2
+    # The one that was cut off may be charged all the same.
+    assert (spend.requests, spend.unmetered) == (2, 1)
+
+
+def test_a_broken_connection_is_tried_again(tmp_path: Path) -> None:
+    answers = [replace(completion(), reset=True), replace(completion(), cut=True), completion()]
+    with (
+        serving(lambda number, body: answers[number]) as endpoint,
+        asking(endpoint.url, tmp_path) as (client, _),
+    ):
+        reply = client.ask(question())
+
+    assert isinstance(reply, Reply)
+    assert len(endpoint.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("response", "said"),
+    [
+        (completion(choices=2), "2 answers"),
+        (completion(choices=0), "not a chat completion"),
+        (Response("<html>Welcome</html>"), "not a chat completion: <html>"),
+        (Response(completion().body[:80]), "not a chat completion"),
+        (Response('{"a": ' * 100_000), "not a chat completion"),
+        (Response('{"choices": [{"message": {"content": "x"}}], "usage": ' + "9" * 9000 + "}"), ""),
+        (Response("x" * (bodies.MAX_BODY + 1)), "more than"),
+        (Response(completion().body, headers={"content-encoding": "gzip"}), "more than"),
+    ],
+)
+def test_a_body_that_is_no_single_completion_is_malformed_and_counted(
+    response: Response, said: str, tmp_path: Path
+) -> None:
+    with (
+        serving(always(response)) as endpoint,
+        asking(endpoint.url, tmp_path) as (client, replies),
+    ):
+        fault = client.ask(question())
+        (spend,) = replies.spend("labels")
+        assert client.kept(question()) is None
+
+    assert isinstance(fault, Fault)
+    assert fault.reason == "malformed"
+    assert said in fault.detail
+    assert len(endpoint.requests) == spend.requests == 1
+
+
+WRONG_USAGE: list[Any] = [
+    None,
+    [],
+    "many",
+    {},
+    {"prompt_tokens": -5, "completion_tokens": 20},
+    {"prompt_tokens": "100", "completion_tokens": 20},
+    {"prompt_tokens": 100.5, "completion_tokens": 20},
+    {"prompt_tokens": True, "completion_tokens": True},
+    {"prompt_tokens": 0, "completion_tokens": 20},
+    {"prompt_tokens": 100, "completion_tokens": 0},
+    {"prompt_tokens": 100},
+    {"prompt_tokens": 10**9, "completion_tokens": 20},
+    {"prompt_tokens": 100, "completion_tokens": 10**9},
+]
+
+
+@pytest.mark.parametrize("usage", WRONG_USAGE)
+def test_a_count_of_tokens_that_cannot_be_is_estimated_and_marked(
+    usage: Any, tmp_path: Path
+) -> None:
+    text = "word " * 40
+    with (
+        serving(always(completion(text, usage=usage))) as endpoint,
+        asking(endpoint.url, tmp_path) as (client, replies),
+    ):
+        reply = client.ask(question())
+        (spend,) = replies.spend("labels")
+
+    asked = question()
+    assert isinstance(reply, Reply)
+    assert reply.unmetered
+    assert reply.prompt_tokens == (len(asked.system) + len(asked.user)) // 4
+    assert reply.completion_tokens == len(text) // 4
+    assert (spend.unmetered, spend.completion_tokens) == (1, len(text) // 4)
+
+
+def test_one_busy_reply_makes_every_thread_wait(tmp_path: Path) -> None:
+    times: list[float] = []
+    told = threading.Event()
+
+    def busy_once(number: int, body: dict[str, Any]) -> Response:
+        times.append(time.monotonic())
+        if number == 0:
+            told.set()
+            return error(429, "slow down", **{"retry-after-ms": "400"})
+        return completion()
+
+    with (
+        serving(busy_once) as endpoint,
+        asking(endpoint.url, tmp_path) as (client, _),
+        ThreadPoolExecutor(8) as pool,
+    ):
+        first = pool.submit(client.ask, question(0))
+        told.wait(10)
+        time.sleep(0.1)  # until the client has read the answer
+        others = [pool.submit(client.ask, question(number)) for number in range(1, 8)]
+        replies = [future.result() for future in (first, *others)]
+
+    assert all(isinstance(reply, Reply) for reply in replies)
+    assert len(times) == 9
+    assert min(times[1:]) - times[0] >= 0.39
+
+
+def test_waiting_for_one_question_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries, "MAX_WAITING", 0.25)
+    busy = error(429, "slow down", **{"retry-after-ms": "100"})
+    with (
+        serving(always(busy)) as endpoint,
+        asking(endpoint.url, tmp_path) as (client, replies),
+    ):
+        fault = client.ask(question())
+        spend = replies.spend("labels")
+
+    assert fault == Fault("http", "HTTP 429: slow down")
+    assert 2 <= len(endpoint.requests) <= 4
+    assert spend == []
+
+
+@pytest.mark.parametrize("asked", ["3600", "Fri, 31 Dec 2199 23:59:59 GMT"])
+def test_a_server_that_asks_for_hours_is_not_waited_for(asked: str, tmp_path: Path) -> None:
+    busy = Response("{}", 429, {"retry-after": asked})
+    with serving(always(busy)) as endpoint, asking(endpoint.url, tmp_path) as (client, _):
+        fault = client.ask(question())
+
+    assert isinstance(fault, Fault)
+    assert fault.reason == "http"
+    assert len(endpoint.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "250", "retry-after": "7"}, 0.25),
+        ({"retry-after": "Fri, 31 Dec 1999 23:59:59 GMT"}, 0.0),
+        ({"retry-after": "-3"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({}, None),
+    ],
+)
+def test_what_a_server_asks_to_wait_is_read(headers: dict[str, str], seconds: float | None) -> None:
+    assert retries.retry_after(headers) == seconds
+
+
+def test_a_budget_is_never_crossed_by_many_threads_at_once(tmp_path: Path) -> None:
+    with (
+        serving(always(completion(json.dumps(GOOD)))) as endpoint,
+        asking(endpoint.url, tmp_path, price=DOLLAR, budget=30.0) as (client, replies),
+        ThreadPoolExecutor(8) as pool,
+    ):
+        results = list(pool.map(client.ask, [question(number) for number in range(40)]))
+        (spend,) = replies.spend("labels")
+
+    answered = [item for item in results if isinstance(item, Reply)]
+    faults = [item for item in results if isinstance(item, Fault)]
+    # The most that one request can cost is about 16 dollars, so the last dollars stay unspent.
+    assert 10 <= len(answered) <= 30
+    assert len(endpoint.requests) == spend.requests == len(answered)
+    assert spend.cost == len(answered)
+    assert {fault.reason for fault in faults} == {"budget"}
+    assert "$30.00" in faults[0].detail
+
+
+def test_what_was_spent_before_counts_against_the_budget(tmp_path: Path) -> None:
+    most = bodies.most_usage(question())
+    dearest = DOLLAR.of(most.prompt_tokens, most.completion_tokens)
+    with serving(always(completion())) as endpoint:
+        for budget, number in ((dearest, 0), (dearest + 0.5, 1), (dearest + 1, 2)):
+            with asking(endpoint.url, tmp_path, price=DOLLAR, budget=budget) as (client, _):
+                result = client.ask(question(number))
+                assert isinstance(result, Fault) == (number == 1)
+
+    assert len(endpoint.requests) == 2
+
+
+def test_a_request_that_was_refused_costs_nothing_and_one_in_doubt_its_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries, "MAX_RETRIES", 0)
+    answers = [error(400, "no"), error(500, "oops"), Response("", hang=True)]
+    with (
+        serving(lambda number, body: answers[number]) as endpoint,
+        asking(endpoint.url, tmp_path, price=DOLLAR, timeout=0.2) as (client, replies),
+    ):
+        for number in range(3):
+            client.ask(question(number))
+        (spend,) = replies.spend("labels")
+
+    most = bodies.most_usage(question(2))
+    assert (spend.requests, spend.unmetered) == (1, 1)
+    assert spend.prompt_tokens == most.prompt_tokens
+    assert spend.cost == DOLLAR.of(most.prompt_tokens, most.completion_tokens)
+    assert client.budget.spent == spend.cost
+
+
+def test_stages_are_counted_apart(tmp_path: Path) -> None:
+    with serving(always(completion())) as endpoint:
+        for stage, number in (("labels", 0), ("scores", 1), ("scores", 2), ("scores", 0)):
+            with asking(endpoint.url, tmp_path, stage=stage) as (client, replies):
+                client.ask(question(number))
+                spends = {name: replies.spend(name) for name in ("labels", "scores")}
+
+    assert [item.requests for item in spends["labels"]] == [1]
+    assert [item.requests for item in spends["scores"]] == [2]
+    assert spends["scores"][0].prompt_tokens == 2 * USAGE["prompt_tokens"]
+    assert spends["scores"][0].cost is None
+
+
+def test_questions_that_differ_in_schema_or_length_are_asked_apart(tmp_path: Path) -> None:
+    with (
+        serving(always(completion())) as endpoint,
+        asking(endpoint.url, tmp_path) as (client, _),
+    ):
+        for changes in (
+            {},
+            {"schema_name": "verdict"},
+            {"schema": {"type": "array"}},
+            {"max_completion_tokens": 7},
+            {},
+        ):
+            client.ask(question(**changes))
+
+    assert len(endpoint.requests) == 4
+    formats = [request["response_format"]["json_schema"] for request in endpoint.requests]
+    assert [item["name"] for item in formats] == ["label", "verdict", "label", "label"]
+    assert endpoint.requests[3]["max_completion_tokens"] == 7
+
+
+def test_the_end_of_a_run_ends_all_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "GIVE_UP_AFTER", 2)
+    monkeypatch.setattr(retries, "MAX_RETRIES", 1)
+    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
+    waiting = threading.Event()
+
+    def answer(number: int, body: dict[str, Any]) -> Response:
+        if number == 0:
+            waiting.set()
+            return Response("{}", 408, {"retry-after": "100"})
+        return error(500, "oops")
+
+    with (
+        serving(answer) as endpoint,
+        asking(endpoint.url, tmp_path) as (client, _),
+        ThreadPoolExecutor(2) as pool,
+    ):
+        first = pool.submit(client.ask, question(0))
+        waiting.wait(10)
+        client.ask(question(1))
+        with pytest.raises(LabelerError, match="2 requests in a row"):
+            client.ask(question(2))
+        with pytest.raises(LabelerError, match="2 requests in a row"):
+            first.result(20)
+
+    assert KEY not in repr(endpoint.requests)

@@ -1,0 +1,358 @@
+"""What pages say of labels: who made them, how they scored beside chance, and what they cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from builder.config import SiteSettings
+from builder.pages import build_site
+from builder.pages.label_view import Chance, pole_view, score_view
+from builder.pages.labels_view import labels_view
+from builder.pages.score_view import QUOTED_RIGHT, Verdict, pole_scores, quoted
+from builder.pages.views import DirectionView, RunView, read_run
+from builder.records import HAND, Judged, Label, LabelFailure, Score, Window
+from builder.scores.percentile import Controls
+from builder.store import RunStore
+from tests.pages.conftest import SMALL, Opened
+from tests.pages.fixture import make_run
+
+LABEL = Label("d", "max", "model", "about tides")
+
+
+def score(f1: float | None, direction: str = "d", **options: object) -> Score:
+    made = Score(direction, "max", "model", "detection", "judge", "about tides", f1, f1,
+                 chance=(0.0, 0.3))  # fmt: skip
+    return dataclasses.replace(made, **options)  # type: ignore[arg-type]
+
+
+def chance_of(*values: float) -> Chance:
+    return {("model", "detection"): Controls(tuple(sorted(values)))} if values else {}
+
+
+def test_a_score_says_what_share_of_the_controls_poles_score_lower() -> None:
+    chance = chance_of(0.1, 0.2, 0.3, 0.6)
+    view = pole_view("max", [LABEL], [score(0.4)], chance)
+    assert view.score is not None
+    assert (view.score.beats, view.score.controls) == (0.75, 4)
+    other = score_view(chance, score(0.4, scorer="fuzzing"))
+    assert (other.beats, other.controls) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("f1", "controls", "doubt"),
+    [
+        (0.9, (0.1,) * 20, ""),
+        (0.9, (), ""),
+        (0.9, (0.1,) * 18 + (0.95,) * 2, "no better than controls"),
+        (0.9, (0.9,), "no better than controls"),
+        (0.3, (0.1,) * 20, "no better than shuffled verdicts"),
+        (None, (0.1,) * 20, ""),
+    ],
+)
+def test_a_label_is_doubted_within_the_range_of_chance(
+    f1: float | None, controls: tuple[float, ...], doubt: str
+) -> None:
+    view = pole_view("max", [LABEL], [score(f1)], chance_of(*controls))
+    assert view.doubt == doubt
+    assert (view.score is None) == (f1 is None)
+
+
+def test_the_score_of_another_text_or_labeler_is_not_the_labels() -> None:
+    scores = [score(0.9, text="about boats"), score(0.9, labeler="another")]
+    assert pole_view("max", [LABEL], scores).score is None
+
+
+def test_lists_show_detection_where_there_is_one() -> None:
+    scores = [score(0.5, scorer="fuzzing"), score(0.7), score(0.9, scorer="embedding")]
+    view = pole_view("max", [LABEL], scores)
+    assert view.score is not None
+    assert view.score.score.f1 == 0.7
+    assert [item.score.scorer for item in view.answers[0].scores] == [
+        "detection", "fuzzing", "embedding",
+    ]  # fmt: skip
+
+
+def test_candidates_are_one_answer_and_a_failed_one_fails_no_pole() -> None:
+    given: list[Label | LabelFailure] = [
+        LabelFailure("d", "max", "model", "timeout", candidate=0),
+        dataclasses.replace(LABEL, candidate=1, is_chosen=False, text="about boats"),
+        dataclasses.replace(LABEL, candidate=2),
+        Label("d", "max", "keywords", "tide"),
+    ]
+    view = pole_view("max", given[::-1])
+    assert view.state == "label"
+    assert view.text == "about tides"
+    assert [answer.labeler for answer in view.answers] == ["model", "keywords"]
+    assert [item.candidate for item in view.answers[0].candidates] == [0, 1, 2]
+    assert view.failure is None
+    assert view.answers[1].candidates == ()
+
+
+def test_a_persons_answer_stands_for_the_pole_even_without_a_pattern() -> None:
+    view = pole_view("max", [LABEL, Label("d", "max", HAND, None, author="A. Reader")])
+    assert view.state == "none"
+    assert view.answers[1].label is LABEL
+
+
+def test_a_quoted_text_is_short_marked_and_hides_nothing() -> None:
+    text = "one <b>two</b>\u202e three\nfour " * 40
+    ends = np.array([match.end() for match in re.finditer(r"\S+\s*", text)], dtype=np.uint32)
+    html = str(quoted(Window(1, "s", 0, text, ends), (60, 61, 64), 90, marks=True))
+    assert "<b>two" not in html
+    assert "\u202e" not in html
+    assert "\n" not in html
+    assert html.count("<mark>") == 2
+    assert html.startswith("… ")
+    assert html.endswith(" …")
+    assert len(re.sub(r"<[^>]*>|&\w+;", "", html)) < 120
+    assert quoted(Window(1, "s", 0, "", np.zeros(0, np.uint32)), (0,), 90, marks=True) == ""
+
+
+@pytest.fixture(scope="module")
+def run(run_folders: list[Path]) -> RunView:
+    with RunStore(run_folders[0] / "run.duckdb") as store:
+        return read_run(run_folders[0], store)
+
+
+def page_of(site: Path, item: DirectionView) -> str:
+    return (site / item.page).read_text(encoding="utf-8")
+
+
+def test_a_directions_page_counts_and_lists_every_judged_text(
+    site: Path, run: RunView, run_folders: list[Path]
+) -> None:
+    checked = 0
+    with RunStore(run_folders[0] / "run.duckdb") as store:
+        for item in run.own:
+            text = page_of(site, item)
+            judged = store.scores(item.row.id, judged=True)
+            for pole, side in item.poles.items():
+                labeler = side.answers[0].labeler if side.text else None
+                own = [s for s in judged if s.pole == pole and s.labeler == labeler]
+                if not own:
+                    continue
+                block = text[text.index(f'aria-label="Scores at the {pole} pole"') :]
+                block = block[: block.index('<div class="lens">')]
+                texts = {(j.stratum, j.place) for s in own for j in s.judged}
+                assert f"All {len(texts)} judged texts" in block
+                assert len(re.findall(r"<tr><td>(?!</td><th)", block)) == len(texts)
+                wrong = sum(
+                    j.verdict is not None and (j.verdict >= 0.5) != j.truth
+                    for s in own
+                    for j in s.judged
+                )
+                assert block.count(" ✗</td>") == wrong
+                for s in own:
+                    yes = [j for j in s.judged if j.stratum == "pole" and j.verdict is not None]
+                    said = sum((j.verdict or 0) >= 0.5 for j in yes)
+                    assert f">{said} of {len(yes)}</td>" in block
+                checked += 1
+    assert checked > 10
+
+
+def test_judged_texts_add_little_to_a_page(site: Path, run: RunView) -> None:
+    for item in run.own:
+        text = page_of(site, item)
+        tables = re.findall(r'<table class="list judged">.*?</table>', text, re.DOTALL)
+        for table in tables:
+            assert len(table.encode()) / table.count("<tr><td>") < 260, item.page
+
+
+def test_of_many_random_texts_rightly_judged_most_are_named_only() -> None:
+    ends = np.arange(1, 21, dtype=np.uint32)
+    windows = [Window(1000 + at, "s", 0, "x" * 20, ends) for at in range(200)]
+    judged = tuple(
+        Judged("random", at, 1000 + at, False, None if at == 150 else float(at == 100), 0.1)
+        for at in range(200)
+    )
+    scores = [score(0.9, judged=judged)]
+    view = pole_view("max", [LABEL], scores)
+    found = pole_scores(view, scores, {"max": [], "min": []}, windows, (), ())
+    assert found is not None
+    part = found.parts["random"]
+    assert found.judged == 200
+    assert [row.verdicts[0] for row in part.rows if row.verdicts[0]][-2:] == [
+        Verdict("yes", wrong=True), Verdict("unparsed", wrong=False),
+    ]  # fmt: skip
+    assert len(part.rows) == QUOTED_RIGHT + 2
+    assert set(part.rest).isdisjoint({1100, 1150})
+
+
+def test_labels_no_better_than_chance_are_called_so_wherever_they_stand(
+    site: Path, run: RunView
+) -> None:
+    doubtful = [(item, side) for item in run.own for side in item.poles.values() if side.doubt]
+    assert doubtful
+    lists = (site / "directions.html").read_text(encoding="utf-8")
+    script = (site / "data" / "search-pico-chat.js").read_text(encoding="utf-8")
+    for item, side in doubtful:
+        assert f"{side.doubt.capitalize()}.</strong>" in page_of(site, item)
+        assert side.doubt in script
+    own = lists[lists.index('id="of-pico-chat"') : lists.index('id="of-pico-lora"')]
+    assert own.count('class="label doubtful"') == len(doubtful)
+    assert len(re.findall(r"F1&nbsp;0\.\d\d, no better than", own)) == len(doubtful)
+
+
+def test_a_models_page_sums_up_its_labels_and_lists_the_best(site: Path, run: RunView) -> None:
+    view = labels_view(run)
+    assert sum(row.n for row in view.states) == view.poles == 2 * len(run.own)
+    assert any(row.name == "failed: the answer was cut off" for row in view.states)
+    assert 0 < view.beyond < view.scored
+    values = [row.pole.score.score.f1 or 0 for row in view.best if row.pole.score]
+    assert values == sorted(values, reverse=True)
+    assert all(not row.pole.doubt for row in view.best)
+    text = (site / run.page).read_text(encoding="utf-8")
+    assert f"{view.beyond} of {view.scored} scored labels do better" in text
+    assert "$0.012 and what has no price" in text
+    assert "no price known" in text
+    home = (site / "index.html").read_text(encoding="utf-8")
+    assert f"<dd>{view.beyond} <small>of {view.scored} scored</small></dd>" in home
+    assert "<dt>labels cost</dt><dd>$0.012</dd>" in home
+
+
+def test_a_label_by_hand_stands_with_author_and_date_beside_the_machines(
+    site: Path, run: RunView
+) -> None:
+    (item,) = [i for i in run.own if i.poles["min"].label and i.poles["min"].label.labeler == HAND]
+    text = page_of(site, item)
+    block = text[text.index('<section class="pole min"') :]
+    assert "Refusals of a &lt;b&gt;rude&lt;/b&gt; kind</bdi></h2>" in block
+    assert (
+        "by <bdi>A. Reader &lt;reader@example.org&gt;</bdi> (written by a person) · 2026-11-21"
+        in block
+    )
+    machines = item.poles["min"].answers[1:]
+    assert machines
+    assert f'<details class="fold" open><summary>{len(machines)} further answer' in block
+
+
+def test_candidates_are_shown_with_what_decided_and_failures_by_reason(
+    site: Path, run: RunView
+) -> None:
+    texts = [page_of(site, i) for i in run.own if any(p.answers and p.answers[0].candidates
+                                                      for p in i.poles.values())]  # fmt: skip
+    assert texts
+    for text in texts:
+        assert "3 candidates, 64\xa0% alike" in text
+        assert re.search(r"<small>F1 \d\.\d\d</small> <strong class=\"kept\">kept</strong>", text)
+        assert "failed: the labeler refused" in text
+
+
+def test_the_map_shows_scores_and_no_colour_for_what_is_no_better_than_chance(
+    opened: Opened, site: Path, run: RunView
+) -> None:
+    page = opened.page
+    page.goto(f"{site.as_uri()}/{run.page}")
+    page.locator("label[for=by-score]").click()
+    seen = {True: set[str](), False: set[str]()}
+    for item in run.own:
+        views = [side for side in item.poles.values() if side.score]
+        cell = page.locator(f'.map td:has(a[href="{item.name}.html"])')
+        if not views:
+            assert cell.inner_text() == "–"
+            continue
+        good = [side for side in views if not side.doubt]
+        assert ("f0" in (cell.get_attribute("class") or "").split()) == (not good)
+        assert re.fullmatch(r"\d\.\d\d", cell.inner_text())
+        seen[bool(good)].add(
+            cell.locator("a").evaluate("(e) => getComputedStyle(e).backgroundColor")
+        )
+    assert seen[False].isdisjoint(seen[True])
+    expect(page.locator(".scale.of-score")).to_be_visible()
+    expect(page.locator(".scale.of-sigma")).to_be_hidden()
+
+
+def test_similar_labels_are_linked_and_controls_among_them_named(site: Path, run: RunView) -> None:
+    texts = [page_of(site, item) for item in run.own]
+    alike = [text[text.index('id="alike"') :] for text in texts if 'id="alike"' in text]
+    assert alike
+    assert any("<small>control</small>" in text[: text.index('id="numbers"')] for text in alike)
+
+
+def test_everything_is_said_without_scores_and_without_labels(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "pico", name="pico", title="Pico", seed=1, layers=2, ranks=2,
+                      documents=30, scored=False)  # fmt: skip
+    out = tmp_path / "site"
+    build_site([folder], out, SMALL)
+    model = (out / "m" / "pico" / "index.html").read_text(encoding="utf-8")
+    assert "No label of this model is scored" in model
+    assert "Best labels" not in model
+    assert "by-score" not in model
+    directions = "".join(path.read_text("utf-8") for path in (out / "m" / "pico").glob("l0*.html"))
+    assert "Not scored: nothing says how well this label fits other texts." in directions
+    assert "judged texts" not in directions
+    assert "F1" not in (out / "directions.html").read_text(encoding="utf-8")
+
+    bare = tmp_path / "bare"
+    shutil.copytree(folder, bare)
+    with RunStore(bare / "run.duckdb", read_only=False) as store:
+        for labeler in {label.labeler for label in store.labels()}:
+            store.forget_labels(labeler)
+        for labeler in {failure.labeler for failure in store.label_failures()}:
+            store.forget_labels(labeler)
+    build_site([bare], tmp_path / "other", SiteSettings(examples=6, context=16))
+    model = (tmp_path / "other" / "m" / "pico" / "index.html").read_text(encoding="utf-8")
+    assert "not asked" in model
+    assert "labelled</th>" not in model
+
+
+def ready(opened: Opened, site: Path, query: str) -> None:
+    opened.page.goto(f"{site.as_uri()}/search.html{query}")
+    expect(opened.page.locator("#status")).to_contain_text("pole")
+    expect(opened.page.locator("#status")).not_to_contain_text("searching")
+
+
+def test_search_orders_by_score_and_keeps_that_in_the_address(opened: Opened, site: Path) -> None:
+    page = opened.page
+    ready(opened, site, "")
+    page.get_by_label("score of the label").check()
+    expect(page.locator("#status")).to_contain_text("by score")
+    shown = page.locator("#results .meta").all_inner_texts()
+    values = [float(found[1]) if (found := re.search(r"F1 (\d\.\d\d)", s)) else -1 for s in shown]
+    assert values[0] > 0.8
+    assert values == sorted(values, reverse=True)
+    expect(page).to_have_url(re.compile("sort=score"))
+    kept = page.url
+    page.goto("about:blank")
+    page.goto(kept)
+    expect(page.locator("#status")).to_contain_text("by score")
+    assert opened.faults == []
+
+
+def test_more_like_this_shows_similar_labels_and_is_an_address(opened: Opened, site: Path) -> None:
+    page = opened.page
+    ready(opened, site, "?q=winterberry&model=pico-chat")
+    first = page.locator("#results li").first
+    wanted = first.locator("code").inner_text()
+    n = int(first.locator(".like").inner_text().split()[0])
+    first.locator(".like").click()
+    page.get_by_label("controls, too").check()
+    expect(page.locator("#results li")).to_have_count(n + 1)
+    expect(page.locator("#results li").first.locator("code")).to_have_text(wanted)
+    expect(page.locator("#status")).to_contain_text("with labels like")
+    assert "winterberry" in page.locator("#results li").nth(1).inner_text()
+    kept = page.url
+    assert "like=pico-chat" in kept
+    page.goto("about:blank")
+    page.goto(kept)
+    expect(page.locator("#results li")).to_have_count(n + 1)
+    page.locator("#q").fill("octane")
+    expect(page.locator("#status")).to_contain_text("found")
+    assert "like=" not in page.url
+    assert opened.faults == []
+
+
+@pytest.mark.parametrize("like", ["nowhere", "%00", "pico-chat/../x/max", "<script>"])
+def test_an_address_that_asks_for_labels_like_nothing_shows_all(
+    opened: Opened, site: Path, like: str
+) -> None:
+    ready(opened, site, f"?like={like}")
+    expect(opened.page.locator("#status")).to_contain_text("by singular value")
+    assert opened.faults == []

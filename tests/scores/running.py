@@ -1,0 +1,54 @@
+"""Scanned runs in a moment, with labels put into them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from builder.records import POLES, Label, Pole, Score
+from builder.run_folder import Run
+from builder.store import RunStore
+from tests.scanned import run_of, scan, write_texts
+
+WORDS_OF = [f"alpha{n}" for n in range(7)] + [f"beta{n}" for n in range(11)]
+SCAN = {"top": 8, "reservoir": 25, "held_out": 30, "shard_documents": 40}
+
+
+def texts(n: int) -> list[str]:
+    return [
+        f"document {n} " + " ".join(WORDS_OF[(n * k + k) % len(WORDS_OF)] for k in range(1, 12))
+        for n in range(n)
+    ]
+
+
+def scanned(folder: Path, *, copies: int = 1) -> Run:
+    folder.mkdir(parents=True)
+    sources = [write_texts(folder / f"{copy}.jsonl", texts(120)) for copy in range(copies)]
+    run = run_of(folder / "run", *sources, scan=SCAN)
+    scan(run)
+    return run
+
+
+def put_labels(run: Run, make: Callable[[str, Pole], list[Label]]) -> None:
+    with RunStore(run.database_path, read_only=False) as store:
+        labels = [
+            label for row in store.directions() for pole in POLES for label in make(row.id, pole)
+        ]
+        store.replace_labels(labels, fingerprint="made up")
+
+
+def all_scores(run: Run) -> list[Score]:
+    with RunStore(run.database_path) as store:
+        return store.scores(judged=True, candidates=True)
+
+
+def alpha(direction: str, pole: Pole) -> list[Label]:
+    return [Label(direction, pole, "keywords", "alpha1, alpha2")]
+
+
+def candidates_of(direction: str, pole: Pole) -> list[Label]:
+    texts = ("alpha1", None, "beta1")
+    return [
+        Label(direction, pole, "a-model", text, candidate=at, is_chosen=at == 1, confidence=0.5)
+        for at, text in enumerate(texts)
+    ]

@@ -1,0 +1,231 @@
+"""The stage that labels a scanned run: evidence in, labels, failures and spend out."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder import cli, pipeline
+from builder.config import LabelSettings
+from builder.errors import ConfigError
+from builder.label_stage import evidences
+from builder.records import ANY_ROLE, Label, LabelFailure
+from builder.run_folder import Run
+from builder.store import RunStore
+from tests import micro
+from tests.labels.endpoint import GOOD, Endpoint, Response, completion, serving
+from tests.scanned import run_of, scan, write_texts
+
+POLES = 8  # four directions
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def scanned(tmp_path: Path) -> Run:
+    rng = random.Random(1)
+    texts = [f"{micro.sentence(rng, 9)} n{number}" for number in range(90)]
+    source = write_texts(tmp_path / "a.jsonl", texts)
+    run = run_of(tmp_path / "run", source, scan={"top": 12, "reservoir": 20, "held_out": 6})
+    scan(run)
+    return run
+
+
+def with_model(run: Run, endpoint: Endpoint | None = None, **changes: Any) -> Run:
+    table = {
+        "labeler": "openai",
+        "model": "scripted",
+        "base_url": endpoint.url if endpoint else "http://127.0.0.1:9/v1",
+        "price_input": 1000.0,
+        "price_output": 5000.0,
+    }
+    label = LabelSettings.model_validate(table | changes)
+    return Run(run.folder, run.settings.model_copy(update={"label": label}))
+
+
+def always(response: Response) -> Callable[[int, dict[str, Any]], Response]:
+    return lambda number, body: response
+
+
+def results(run: Run) -> tuple[list[Label], list[LabelFailure]]:
+    with RunStore(run.database_path) as store:
+        return store.labels(candidates=True), store.label_failures()
+
+
+def test_half_of_the_examples_and_all_held_out_documents_are_never_given_to_a_labeler(
+    scanned: Run,
+) -> None:
+    with RunStore(scanned.database_path) as store:
+        held_out = {window.doc_id for window in store.held_out()}
+        given = list(evidences(store))
+        tested = 0
+        for item in given:
+            own = [
+                example
+                for example in store.examples(item.direction, pole=item.pole, role=ANY_ROLE)
+                if example.window.doc_id not in held_out
+            ]
+            kept_back = {example.window.doc_id for example in own[1::2]}
+            tested += len(kept_back)
+            shown = {
+                example.window.doc_id for example in (*item.examples, *item.contrast, *item.middle)
+            }
+            assert kept_back <= item.withheld
+            assert not shown & (item.withheld | held_out)
+            wanted = [e.window.doc_id for e in own[::2] if e.window.doc_id not in item.withheld]
+            assert [example.window.doc_id for example in item.examples] == wanted
+            assert all(0 < share <= 1 for _, share, _ in item.sources)
+
+    assert len(given) == POLES
+    assert len(held_out) == 6
+    assert tested >= POLES
+
+
+def test_labels_failures_and_spend_come_into_the_database(scanned: Run) -> None:
+    def answer(number: int, body: dict[str, Any]) -> Response:
+        return completion("", refusal="No.") if number % 4 == 3 else completion()
+
+    with serving(answer) as endpoint:
+        summary = pipeline.make_labels(with_model(scanned, endpoint))
+        again = pipeline.make_labels(with_model(scanned, endpoint))
+
+    labels, failures = results(scanned)
+    assert summary == again == {"labelled": 6, "no_pattern": 0, "failed": 2}
+    assert len(endpoint.requests) == POLES
+    assert {label.labeler for label in labels} == {"scripted"}
+    assert [failure.reason for failure in failures] == ["refusal"] * 2
+    costs = [label.cost for label in labels] + [failure.cost for failure in failures]
+    assert costs == [pytest.approx(0.2)] * POLES
+    with RunStore(scanned.database_path) as store:
+        (spend,) = store.spend()
+    assert (spend.stage, spend.model, spend.requests) == ("labels", "scripted", POLES)
+    assert (spend.prompt_tokens, spend.completion_tokens) == (100 * POLES, 20 * POLES)
+    assert spend.cost == pytest.approx(0.2 * POLES)
+
+
+def test_candidates_are_asked_from_other_samples_and_one_is_chosen(scanned: Run) -> None:
+    def answer(number: int, body: dict[str, Any]) -> Response:
+        if number % 3 == 2:
+            return completion("no JSON")
+        found = {"label": f"lighthouse ships {number % 3}", "confidence": 0.5 + 0.1 * (number % 3)}
+        return completion(json.dumps(GOOD | found))
+
+    with serving(answer) as endpoint:
+        run = with_model(scanned, endpoint, candidates=3, concurrency=1)
+        summary = pipeline.make_labels(run)
+
+    labels, failures = results(scanned)
+    assert summary == {"labelled": POLES, "no_pattern": 0, "failed": 0}
+    assert len(endpoint.requests) == 3 * POLES
+    assert [label.candidate for label in labels] == [0, 1] * POLES
+    assert [label.is_chosen for label in labels] == [False, True] * POLES
+    assert [failure.candidate for failure in failures] == [2] * POLES
+    # Two of three words are shared.
+    assert [label.agreement for label in labels] == [pytest.approx(2 / 3)] * len(labels)
+    assert len({label.prompt_hash for label in labels}) == 2 * POLES
+
+
+def test_only_what_failed_is_asked_again_and_only_on_request(scanned: Run) -> None:
+    def answer(number: int, body: dict[str, Any]) -> Response:
+        bad = (completion("", finish_reason="length"), Response("<html>"))
+        return bad[number // 4] if number in (1, 5) else completion()
+
+    with serving(answer) as endpoint:
+        run = with_model(scanned, endpoint, concurrency=1)
+        first = pipeline.make_labels(run)
+        second = pipeline.make_labels(run)
+        assert len(endpoint.requests) == POLES
+        third = pipeline.make_labels(run, retry_failed=True)
+        pipeline.make_labels(run, retry_failed=True)
+
+    assert first == second == {"labelled": 6, "no_pattern": 0, "failed": 2}
+    assert third == {"labelled": 8, "no_pattern": 0, "failed": 0}
+    prompts = [request["messages"][1]["content"] for request in endpoint.requests]
+    assert prompts[8:] == [prompts[1], prompts[5]]
+    with RunStore(scanned.database_path) as store:
+        (spend,) = store.spend()
+    # The page without a completion was paid for as well, as far as anyone can tell.
+    assert (spend.requests, spend.unmetered) == (10, 1)
+
+
+def test_the_budget_stops_before_it_is_crossed_and_more_of_it_goes_on(
+    scanned: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--model", "scripted", "--set", "label.price_input=0", "--set", "label.concurrency=1"]
+    # The most that one reply can cost is 400 tokens, 0.40 dollars; they cost 0.02.
+    flags += ["--set", "label.price_output=1000"]
+    with serving(always(completion())) as endpoint:
+        flags += ["--base-url", endpoint.url]
+        assert cli.main(["label", str(scanned.folder), *flags, "--budget", "0.45"]) == 1
+        asked = len(endpoint.requests)
+        assert "5 prompts were not asked: the budget of $0.45 is used up" in capsys.readouterr().out
+        _, failures = results(scanned)
+        assert [failure.reason for failure in failures] == ["budget"] * 5
+        assert cli.main(["label", str(scanned.folder), *flags, "--budget", "2"]) == 0
+
+    assert asked == 3
+    assert len(endpoint.requests) == POLES
+    assert "8 poles labelled" in capsys.readouterr().out
+
+
+def test_a_budget_without_a_price_is_refused_before_anything_is_asked(scanned: Run) -> None:
+    with serving(always(completion())) as endpoint:
+        run = with_model(scanned, endpoint, budget=1.0, price_input=None, price_output=None)
+        with pytest.raises(ConfigError, match=r"price of 'scripted' is not known.*prices\.toml"):
+            pipeline.make_labels(run)
+
+    assert endpoint.requests == []
+
+
+def test_the_plan_says_what_would_be_asked_and_asks_nothing(
+    scanned: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(number: int, body: dict[str, Any]) -> Response:
+        return completion("no JSON") if number == 0 else completion()
+
+    arguments = ["label", str(scanned.folder), "--model", "scripted", "--set"]
+    arguments += ["label.price_input=0", "--set", "label.price_output=1"]
+    with serving(answer) as endpoint:
+        arguments += ["--base-url", endpoint.url]
+        assert cli.main([*arguments, "--plan", "--candidates", "2"]) == 0
+        before = capsys.readouterr().out
+        assert endpoint.requests == []
+        assert cli.main(arguments) == 0
+        capsys.readouterr()
+        assert cli.main([*arguments, "--plan"]) == 0
+        after = capsys.readouterr().out
+        assert cli.main([*arguments, "--plan", "--retry-failed"]) == 0
+        retried = capsys.readouterr().out
+        assert cli.main([*arguments, "--plan", "--candidates", "2"]) == 0
+        more = capsys.readouterr().out
+
+    assert len(endpoint.requests) == POLES
+    assert "label: 16 requests, 0 of them answered already; 16 to ask" in before
+    assert "6,400 of replies, at most $0.01" in before
+    tokens = re.search(r"about ([\d,]+) tokens of prompts", before)
+    assert tokens
+    assert int(tokens[1].replace(",", "")) > 16 * 200
+    assert "8 requests, 8 of them answered already; 0 to ask" in after
+    assert "8 requests, 7 of them answered already; 1 to ask" in retried
+    assert "16 requests, 8 of them answered already; 8 to ask" in more
+
+
+def test_keywords_ask_nobody_and_keep_no_replies(scanned: Run) -> None:
+    pipeline.make_labels(scanned)
+    plan = pipeline.plan_requests(scanned)
+
+    assert plan["label"].requests == 0
+    assert not (scanned.folder / "replies.sqlite").exists()
+    assert {label.labeler for label in results(scanned)[0]} == {"keywords"}
