@@ -123,7 +123,8 @@ def test_template_shows_the_defaults() -> None:
         "model": {"tuned": "shown"},
         "corpus": {"sources": [{"path": "shown"}]},
     }
-    defaults = dict(leaves(parse_settings(required).model_dump()))
+    # As TOML has them: lists, not tuples.
+    defaults = dict(leaves(parse_settings(required).model_dump(mode="json")))
     shown = dict(leaves(tomllib.loads(TEMPLATE.read_text(encoding="utf-8"))))
     given = {"name", "model.base", "model.tuned", "corpus.sources[].path"}
 
