@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from builder import __version__
 from builder.config import Settings, public_name
+from builder.endpoint.access import Access
 from builder.errors import CheckpointError, ConfigError, StoreError
 from builder.execute import read_json, write_json
 from builder.records import DirectionSet, ModelRef
@@ -207,6 +208,11 @@ def public_settings(settings: Settings) -> dict[str, Any]:
             source[key] = public_name(source[key]) if source[key] else ""
     # Where an endpoint is says nothing of the labels, and may say much of a network.
     del values["label"]["base_url"], values["score"]["base_url"]
+    # Servers of local models name them by their folder.
+    for section, model in (("label", settings.label.model), ("score", settings.score.model)):
+        values[section]["model"] = Access(model).public_model
+    for key in ("budget", "price_input", "price_output"):
+        del values["label"][key]
     # None changes a result beyond rounding, and they may differ between the parts of a resumed run.
     for section, key in (("directions", "device"), ("scan", "batch_tokens"), ("scan", "device")):
         del values[section][key]

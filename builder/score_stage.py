@@ -185,7 +185,7 @@ def _model_judge(settings: Settings, asker: Asker, again: Again | None) -> Model
     judge = judge_settings(settings)
     assert judge is not None
     return ModelJudge(
-        judge.model,
+        Access.of(judge).public_model,
         asker,
         batch=settings.score.batch,
         max_completion_tokens=settings.score.max_completion_tokens,

@@ -82,7 +82,8 @@ def test_a_build_ends_with_a_site_and_a_database(
     assert run("status", built / "runs" / "micro", "--json") == 0
     status = json.loads(capsys.readouterr().out)
     assert status["shards"] == status["shards_done"] == 3
-    assert set(status["stages"]) == {"directions", "corpus", "scan", "merge", "labels", "site"}
+    stages = {"directions", "corpus", "scan", "merge", "labels", "scores", "site"}
+    assert set(status["stages"]) == stages
 
 
 def test_a_finished_build_does_nothing_again(built: Path) -> None:
@@ -98,7 +99,7 @@ def test_stages_one_by_one_equal_a_build(built: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     shutil.copy(built / "recipe.toml", recipe)
     place = ("--set", f"runs='{tmp_path}'")
-    for command in ("directions", "scan", "label"):
+    for command in ("directions", "scan", "label", "score"):
         assert run(command, recipe, *place) == 0
     assert run("render", tmp_path / "micro", "--out", tmp_path / "site") == 0
     assert (tmp_path / "site" / "index.html").is_file()

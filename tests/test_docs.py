@@ -9,11 +9,13 @@ import pytest
 
 from builder import cli
 from builder.activations.shard_files import SHARD_FILES
+from builder.config import known_settings
 from builder.records import ROLES
 from builder.store.schema import SCHEMA, SCHEMA_VERSION
 
 ROOT = Path(__file__).parent.parent
 DATA_MODEL = (ROOT / "docs" / "data-model.md").read_text(encoding="utf-8")
+LANGUAGE_MODELS = (ROOT / "docs" / "language-models.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -57,6 +59,20 @@ def test_every_command_is_in_the_readme(capsys: pytest.CaptureFixture[str]) -> N
     assert len(commands) >= 9
     for command in commands:
         assert f"`weightatlas {command}" in README, command
+
+
+def test_every_setting_and_flag_of_labelling_is_documented(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["label", "--help"])
+    flags = set(re.findall(r"(--[a-z-]+)", capsys.readouterr().out)) - {"--help", "--set"}
+    assert len(flags) >= 7
+    for flag in flags:
+        assert f"`{flag}" in LANGUAGE_MODELS, flag
+    for name in known_settings():
+        if name.startswith("label."):
+            assert f"`{name}`" in LANGUAGE_MODELS, name
 
 
 def test_files_that_documents_name_exist() -> None:

@@ -107,6 +107,7 @@ def test_a_real_server_is_asked_over_http_and_its_nonsense_ends_as_the_rules_say
 
 
 def store_text(place: Path) -> list[str]:
-    """Everything that labelling put into the database, as text."""
+    """What labelling put into the database, and all facts there, as text."""
     with RunStore(place) as store:
-        return [repr(item) for item in (*store.labels(), *store.label_failures(), *store.spend())]
+        found = (store.meta(), *store.labels(), *store.label_failures(), *store.spend())
+        return [repr(item) for item in found]

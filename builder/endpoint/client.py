@@ -183,8 +183,7 @@ class ChatClient:
             try:
                 text = self._send(question)
             except NoReplyError as failed:
-                if failed.fault.reason == "timeout":
-                    # The server may answer all the same, and charge for it.
+                if failed.may_cost:
                     cost = dearest
                 else:
                     self._replies.drop(request)
@@ -206,7 +205,7 @@ class ChatClient:
         # Half a second that labelling without a language model does not need.
         import openai
 
-        from builder.endpoint.transport import TooLongError
+        from builder.endpoint.transport import CutOffError, TooLongError
 
         assert self._transport is not None
         form = self._form
@@ -215,7 +214,10 @@ class ChatClient:
             found = self._transport.post("/chat/completions", body)
         except TimeoutError:
             detail = f"no answer within {self._access.timeout:g} s"
-            raise NoReplyError(Fault("timeout", detail)) from None
+            raise NoReplyError(Fault("timeout", detail), may_cost=True) from None
+        except CutOffError:
+            detail = "the connection broke within the reply"
+            raise NoReplyError(Fault("http", detail), may_cost=True) from None
         except openai.APIStatusError as error:
             raise self._refused(error, form) from None  # the cause may quote the key
         except openai.APIConnectionError as error:

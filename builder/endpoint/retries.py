@@ -26,7 +26,7 @@ class NoReplyError(Exception):
 
     ``is_momentary``: another attempt may have one; ``is_busy``: the server asks everybody for
     patience; ``after``: so many seconds, where it said so; ``is_lost``: there was no connection, or
-    it broke.
+    it broke; ``may_cost``: the server may have answered all the same, and may charge for it.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class NoReplyError(Exception):
         is_momentary: bool = True,
         is_busy: bool = False,
         is_lost: bool = False,
+        may_cost: bool = False,
         after: float | None = None,
     ) -> None:
         super().__init__(fault.reason)
@@ -43,6 +44,7 @@ class NoReplyError(Exception):
         self.is_momentary = is_momentary
         self.is_busy = is_busy
         self.is_lost = is_lost
+        self.may_cost = may_cost
         self.after = after
 
     @classmethod

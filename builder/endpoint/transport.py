@@ -20,9 +20,16 @@ import openai
 
 from builder.endpoint.access import NO_KEY, Access
 
+#: Seconds until a connection must stand.
+CONNECT_TIMEOUT = 15.0
+
 
 class TooLongError(Exception):
     """A body beyond the limit, or packed so that its length cannot be told."""
+
+
+class CutOffError(Exception):
+    """A connection that broke after the reply had begun."""
 
 
 class Transport:
@@ -48,11 +55,13 @@ class Transport:
             assert isinstance(stream, httpx2.AsyncByteStream)
             response.stream = _Bounded(stream, 0 if packed else longest)
 
+        timeout = self._access.timeout
         return openai.AsyncOpenAI(
             api_key=key or NO_KEY,
             base_url=self._access.base_url or None,
             max_retries=0,
-            timeout=self._access.timeout,
+            # Who cannot be reached was asked nothing, which a lack of an answer does not tell.
+            timeout=httpx2.Timeout(timeout, connect=min(CONNECT_TIMEOUT, timeout / 2)),
             default_headers={"Accept-Encoding": "identity"},
             http_client=openai.DefaultAsyncHttpxClient(
                 event_hooks={"response": [bounded]},
@@ -64,8 +73,8 @@ class Transport:
     def post(self, path: str, body: Mapping[str, Any]) -> bytes:
         """The body of the answer.
 
-        Raises TimeoutError when all of it is not there in time, TooLongError, and the client's
-        errors for everything else.
+        Raises TimeoutError when all of it is not there in time, TooLongError, CutOffError, and the
+        client's errors for everything else.
         """
         return asyncio.run_coroutine_threadsafe(self._post(path, body), self._loop).result()
 
@@ -75,6 +84,8 @@ class Transport:
                 response = await self._client.post(path, cast_to=httpx2.Response, body=dict(body))
                 return response.content
         except openai.APITimeoutError as error:
+            if isinstance(error.__cause__, httpx2.ConnectTimeout):
+                raise
             raise TimeoutError from error
 
     def close(self) -> None:
@@ -89,18 +100,21 @@ class Transport:
 
 
 class _Bounded(httpx2.AsyncByteStream):
-    """A stream that raises TooLongError after ``longest`` bytes."""
+    """A stream that raises TooLongError after ``longest`` bytes, CutOffError where it breaks."""
 
     def __init__(self, stream: httpx2.AsyncByteStream, longest: int) -> None:
         self._stream = stream
         self._left = longest
 
     async def __aiter__(self) -> Any:
-        async for chunk in self._stream:
-            self._left -= len(chunk)
-            if self._left < 0:
-                raise TooLongError
-            yield chunk
+        try:
+            async for chunk in self._stream:
+                self._left -= len(chunk)
+                if self._left < 0:
+                    raise TooLongError
+                yield chunk
+        except (httpx2.NetworkError, httpx2.ProtocolError) as error:
+            raise CutOffError from error
 
     async def aclose(self) -> None:
         await self._stream.aclose()

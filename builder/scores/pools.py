@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from builder.records import ANY_ROLE, POLES
+from builder.records import ANY_ROLE
 from builder.scores.items import Pool, Sample, make_pool
 from builder.store import RunStore
+
+#: Directions whose peaks over random documents are in memory at once.
+_AT_ONCE = 64
 
 
 def pole_pools(store: RunStore, directions: Iterable[str]) -> Iterator[Pool]:
@@ -17,8 +20,10 @@ def pole_pools(store: RunStore, directions: Iterable[str]) -> Iterator[Pool]:
         reservoir_docs=tuple(window.doc_id for window in store.reservoir()),
         documents=sum(count.n for count in store.counts() if count.what == "distinct"),
     )
-    for direction in directions:
-        examples = store.examples(direction, role=ANY_ROLE)
-        for pole in POLES:
-            peaks = store.sample_peaks(direction, pole)
-            yield make_pool(direction, pole, hashes[direction], examples, sample, peaks)
+    wanted = list(directions)
+    for start in range(0, len(wanted), _AT_ONCE):
+        peaks = store.sample_peaks(wanted[start : start + _AT_ONCE])
+        for direction, of_poles in peaks.items():
+            examples = store.examples(direction, role=ANY_ROLE)
+            for pole, reach in of_poles.items():
+                yield make_pool(direction, pole, hashes[direction], examples, sample, reach)

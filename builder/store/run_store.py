@@ -240,21 +240,29 @@ class RunStore(ScoreTables):
         """Windows of further random documents, kept for the scores of labels alone."""
         return self._samples("held_out")
 
-    def sample_peaks(self, direction: str, pole: Pole) -> tuple[Quantized, Quantized]:
-        """How far the windows of :meth:`reservoir` and of :meth:`held_out` reach to a pole.
+    def sample_peaks(
+        self, directions: Sequence[str]
+    ) -> dict[str, dict[Pole, tuple[Quantized, Quantized]]]:
+        """How far the windows of :meth:`reservoir` and of :meth:`held_out` reach to each pole.
 
         int16, ACTIVATION_SCALE per unit, in the order of the windows; over their content tokens.
+        Many directions at once take little longer than one.
         """
-        column = "highest" if pole == "max" else "lowest"
         rows = self._connection.execute(
-            f"SELECT {column}, (SELECT count(*) FROM reservoir WHERE split = 'reservoir') "
-            "FROM sample_peaks JOIN directions USING (direction) WHERE id = ?",
-            [direction],
+            "SELECT id, highest, lowest, "
+            "(SELECT count(*) FROM reservoir WHERE split = 'reservoir') "
+            "FROM sample_peaks JOIN directions USING (direction) WHERE id IN (SELECT unnest(?))",
+            [list(directions)],
         ).fetchall()
-        if not rows:
-            return np.zeros(0, dtype=np.int16), np.zeros(0, dtype=np.int16)
-        peaks, n = np.asarray(rows[0][0], dtype=np.int16), rows[0][1]
-        return peaks[:n], peaks[n:]
+        none = np.zeros(0, dtype=np.int16)
+        found: dict[str, dict[Pole, tuple[Quantized, Quantized]]] = {
+            direction: dict.fromkeys(POLES, (none, none)) for direction in directions
+        }
+        for direction, highest, lowest, n in rows:
+            for pole, values in zip(POLES, (highest, lowest), strict=True):
+                peaks = np.asarray(values, dtype=np.int16)
+                found[direction][pole] = peaks[:n], peaks[n:]
+        return found
 
     def _samples(self, split: str) -> list[Window]:
         rows = self._connection.execute(

@@ -75,12 +75,15 @@ def test_a_broken_connection_is_tried_again(tmp_path: Path) -> None:
     answers = [replace(completion(), reset=True), replace(completion(), cut=True), completion()]
     with (
         serving(lambda number, body: answers[number]) as endpoint,
-        asking(endpoint.url, tmp_path) as (client, _),
+        asking(endpoint.url, tmp_path) as (client, replies),
     ):
         reply = client.ask(question())
+        (spend,) = replies.spend("labels")
 
     assert isinstance(reply, Reply)
     assert len(endpoint.requests) == 3
+    # The one that broke within its reply may be charged; the one that broke before is not.
+    assert (spend.requests, spend.unmetered) == (2, 1)
 
 
 @pytest.mark.parametrize(
@@ -257,12 +260,12 @@ def test_a_request_that_was_refused_costs_nothing_and_one_in_doubt_its_most(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retries, "MAX_RETRIES", 0)
-    answers = [error(400, "no"), error(500, "oops"), Response("", hang=True)]
+    answers = [error(400, "no"), error(500, "oops"), error(408, "late"), Response("", hang=True)]
     with (
         serving(lambda number, body: answers[number]) as endpoint,
         asking(endpoint.url, tmp_path, price=DOLLAR, timeout=0.2) as (client, replies),
     ):
-        for number in range(3):
+        for number in range(4):
             client.ask(question(number))
         (spend,) = replies.spend("labels")
 

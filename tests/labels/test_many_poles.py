@@ -28,12 +28,13 @@ from tests.labels.many_poles import IN_FLIGHT, PRICE, label, poles
 TIMEOUT = 2.0
 ROOT = Path(__file__).parent.parent.parent
 
-#: What may be wrong with a reply; None in place of a usage: the server counted no tokens.
+#: What may be wrong with a reply, and what the server counted: nothing, tokens, or some that its
+#: client cannot know.
 FAULTS: dict[str, tuple[Response, Any]] = {
     "429": (error(429, "slow down", **{"retry-after-ms": "20"}), None),
     "500": (error(500, "oops"), None),
     "reset": (replace(completion(), reset=True), None),
-    "cut": (replace(completion(), cut=True), None),
+    "cut": (replace(completion(), cut=True), "in doubt"),
     "drip": (replace(completion(), drip=0.5), "in doubt"),
     "half": (Response(completion().body[:90]), "in doubt"),
     "html": (Response("<html>Please log in</html>"), "in doubt"),

@@ -75,6 +75,18 @@ def test_a_models_labels_wait_for_a_judge(run: Run) -> None:
     assert sum(score.prompt_tokens for score in own) == 100 * len(server.requests)
 
 
+def test_a_judge_named_by_its_folder_is_published_without_the_place(run: Run) -> None:
+    put_labels(run, _one)
+    with serving(lambda number, body: _graded(body, lambda text: 7)) as server:
+        make_scores(_judged_by(run, server.url, model="/home/alice/models/a-judge"))
+        assert server.requests[0]["model"] == "/home/alice/models/a-judge"
+    with RunStore(run.database_path) as store:
+        assert {score.judge for score in store.scores()} == {"a-judge"}
+        assert "alice" not in json.dumps(store.meta())
+        assert server.url not in json.dumps(store.meta())
+    assert _spend(run)[0][1] == "a-judge"
+
+
 def _spend(run: Run) -> list[tuple[str, str, int, int]]:
     with RunStore(run.database_path) as store:
         return [(s.stage, s.model, s.requests, s.prompt_tokens) for s in store.spend()]

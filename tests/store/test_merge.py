@@ -283,7 +283,7 @@ def test_samples_come_in_the_order_of_their_priority(folders: list[Path], databa
                     values = row["activations"][direction * row["length"] :][: row["length"]]
                     own = [v for v, role in zip(values, roles, strict=False) if role != 5]
                     peaks.append((pick(own or values), values))
-                found = store.sample_peaks(name, "max" if pole == "max" else "min")
+                found = store.sample_peaks([name])[name]["max" if pole == "max" else "min"]
                 assert [*found[0], *found[1]] == [peak for peak, _ in peaks]
                 # Three quantiles of few documents: those in the middle of each third.
                 ranked = sorted(peaks[: len(first)], key=lambda item: sign * item[0])
