@@ -216,11 +216,13 @@ def make_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) ->
     return make_labels(run, retry_failed=retry_failed, batch=batch)
 
 
-def plan_requests(run: Run, *, retry_failed: bool = False) -> dict[str, Estimate]:
+def plan_requests(
+    run: Run, *, retry_failed: bool = False, batch: bool = False
+) -> dict[str, Estimate]:
     """What each stage that asks a language model would ask, and what that would cost."""
     from builder.label_stage import plan_labels
 
-    return {"label": plan_labels(run, retry_failed=retry_failed)}
+    return {"label": plan_labels(run, retry_failed=retry_failed, batch=batch)}
 
 
 def add_to_site(runs: Sequence[Path], settings: SiteSettings) -> SiteReport:
