@@ -363,7 +363,8 @@ def _label(options: argparse.Namespace) -> int:
 
     run = _run(options)
     if options.plan:
-        _print_requests(pipeline.plan_requests(run, retry_failed=options.retry_failed))
+        plan = pipeline.plan_requests(run, retry_failed=options.retry_failed, batch=options.batch)
+        _print_requests(plan)
         return 0
     summary = pipeline.make_labels(run, retry_failed=options.retry_failed, batch=options.batch)
     print(

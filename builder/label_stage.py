@@ -84,7 +84,7 @@ def make_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) ->
     return summary
 
 
-def plan_labels(run: Run, *, retry_failed: bool = False) -> Estimate:
+def plan_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) -> Estimate:
     """What labelling would ask of the endpoint; asks and writes nothing.
 
     Nothing at all for ``keywords``.
@@ -92,7 +92,7 @@ def plan_labels(run: Run, *, retry_failed: bool = False) -> Estimate:
     settings = _checked(run)
     if settings.labeler == "keywords":
         return Estimate()
-    access, price = Access.of(settings), find_price(settings)
+    access, price = Access.of(settings), _price(settings, batch)
     with RunStore(run.database_path) as store, contextlib.ExitStack() as stack:
         place = run.folder / REPLIES
         replies = stack.enter_context(Replies(place)) if place.is_file() else None
@@ -162,10 +162,9 @@ def _results(
     if replies is None:
         found = keyword_results(evidences(store), background)
         return [item for results in tqdm(found, **_bar(poles)) for item in results]
-    access, price = Access.of(settings), find_price(settings)
+    access, price = Access.of(settings), _price(settings, batch)
     faults = None
     if batch:
-        price = price.batched() if price else None
         faults = _ask_in_batch(store, run, settings, replies, background, retry_failed, price)
     budget = Budget(settings.budget, replies.spent(price))
     with ChatClient(
@@ -181,6 +180,11 @@ def _results(
                 if price:
                     bar.set_postfix_str(f"${budget.spent:,.2f}", refresh=False)
         return results
+
+
+def _price(settings: LabelSettings, batch: bool) -> Price | None:
+    price = find_price(settings)
+    return price.batched() if price and batch else price
 
 
 def _ask_in_batch(

@@ -217,12 +217,17 @@ def make_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) ->
     return make_labels(run, retry_failed=retry_failed, batch=batch)
 
 
-def plan_requests(run: Run, *, retry_failed: bool = False) -> dict[str, Estimate]:
+def plan_requests(
+    run: Run, *, retry_failed: bool = False, batch: bool = False
+) -> dict[str, Estimate]:
     """What each stage that asks a language model would ask, and what that would cost."""
     from builder.label_stage import plan_labels
     from builder.score_stage import plan_scores
 
-    return {"label": plan_labels(run, retry_failed=retry_failed), "score": plan_scores(run)}
+    return {
+        "label": plan_labels(run, retry_failed=retry_failed, batch=batch),
+        "score": plan_scores(run),
+    }
 
 
 def make_scores(run: Run, *, retry_failed: bool = False) -> dict[str, int]:

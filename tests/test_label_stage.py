@@ -13,12 +13,14 @@ import pytest
 
 from builder import cli, pipeline
 from builder.config import LabelSettings
+from builder.endpoint import batch
 from builder.errors import ConfigError
 from builder.label_stage import evidences
 from builder.records import ANY_ROLE, Label, LabelFailure
 from builder.run_folder import Run
 from builder.store import RunStore
 from tests import micro
+from tests.endpoint.batch_server import completion_body, serving_batches
 from tests.labels.endpoint import GOOD, Endpoint, Response, completion, serving
 from tests.scanned import run_of, scan, write_texts
 
@@ -220,6 +222,48 @@ def test_the_plan_says_what_would_be_asked_and_asks_nothing(
     assert "8 requests, 8 of them answered already; 0 to ask" in after
     assert "8 requests, 7 of them answered already; 1 to ask" in retried
     assert "16 requests, 8 of them answered already; 8 to ask" in more
+
+
+def test_a_batch_gives_the_same_labels_at_the_price_of_batches(
+    scanned: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(batch, "PAUSE", 0.01)
+    table = "[models.scripted]\ninput = 1000\noutput = 5000\nbatch = 0.5\n"
+    Path("prices.toml").write_text(table, encoding="utf-8")
+
+    def answer(request: dict[str, Any]) -> tuple[int, Any] | None:
+        number = len(asked)
+        asked.append(request)
+        if number == 1:
+            return None
+        return 200, completion_body(json.dumps(GOOD) if number else "no JSON")
+
+    asked: list[dict[str, Any]] = []
+    arguments = ["label", str(scanned.folder), "--model", "scripted", "--batch"]
+    with serving_batches(answer) as server:
+        arguments += ["--base-url", server.url]
+        assert cli.main([*arguments, "--plan"]) == 0
+        assert server.batches == []
+        assert cli.main(arguments) == 0
+        assert cli.main([*arguments, "--retry-failed"]) == 0
+
+    out = capsys.readouterr().out
+    assert "8 to ask" in out
+    assert "6 poles labelled, 0 without a consistent pattern, 2 failed" in out
+    assert "8 poles labelled, 0 without a consistent pattern, 0 failed" in out
+    assert [len(server.lines(number)) for number in range(2)] == [8, 2]
+    with RunStore(scanned.database_path) as store:
+        (spend,) = store.spend()
+    assert (spend.requests, spend.unmetered) == (9, 0)
+    assert spend.cost == pytest.approx(9 * 0.2 / 2)
+
+
+@pytest.mark.parametrize("flag", ["--batch", "--retry-failed"])
+def test_flags_for_a_model_are_refused_without_one(
+    flag: str, scanned: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["label", str(scanned.folder), flag]) == 2
+    assert "name the language model with --model" in capsys.readouterr().err
 
 
 def test_keywords_ask_nobody_and_keep_no_replies(scanned: Run) -> None:
