@@ -45,7 +45,6 @@ from builder.run_folder import Run, claimed, digest_of, record_stage, timed
 from builder.store import DirectionRow, RunStore
 
 STAGE = "labels"
-#: The kept replies, in the run folder.
 
 
 def make_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) -> dict[str, int]:
