@@ -27,6 +27,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+#: Pieces of a document are told apart by so many bits; a document has fewer than 2^20.
+_PIECE_BITS = 20
+#: Spreads small numbers over all bits of a hash (2^64 over the golden ratio).
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+
 #: A row of a list: what names it, its reading, and its cluster.
 Row = tuple[Any, Hashable, Hashable]
 
@@ -93,18 +98,19 @@ def best_candidates(parts: Sequence[Candidates], top: int) -> Candidates:
         return merged
     group = merged.group
     reading, cluster = _readings(merged), _numbered(merged.cluster)
-    # The lowest document of each cluster in each reading. Small numbers in one key sort fast.
-    both = reading * (cluster.max() + 1) + cluster
-    order = np.lexsort((merged.piece, merged.doc_id, both))
-    rows = order[_starts(both[order])]
+    place = _numbered((merged.doc_id << _PIECE_BITS) + merged.piece)
+    # By reading and document. Numbers without gaps make one key of two, which sorts fast.
+    rows = np.argsort(reading * (place.max() + 1) + place)
+    # The lowest document of each cluster in each reading.
+    both = reading[rows] * (cluster.max() + 1) + cluster[rows]
+    order = np.argsort(both, kind="stable")
+    rows = rows[np.sort(order[_starts(both[order])])]
     # The best readings of each cluster.
-    order = np.argsort(cluster[rows] * (reading.max() + 1) + reading[rows], kind="stable")
+    order = np.argsort(cluster[rows] * (reading.max() + 1) + reading[rows])
     of_cluster = np.empty(len(rows), dtype=np.int64)
     of_cluster[order] = _numbers(_starts(group[rows][order], cluster[rows][order]))
     rows, of_cluster = rows[of_cluster < top], of_cluster[of_cluster < top]
     # The lowest documents of each reading.
-    order = np.lexsort((merged.doc_id[rows], reading[rows]))
-    rows, of_cluster = rows[order], of_cluster[order]
     of_reading = _numbers(_starts(reading[rows]))
     rows, of_cluster = rows[of_reading < top], of_cluster[of_reading < top]
     # Readings up to the last that holds a cluster which no better one holds.
@@ -120,8 +126,10 @@ def best_candidates(parts: Sequence[Candidates], top: int) -> Candidates:
 def _readings(rows: Candidates) -> npt.NDArray[np.int64]:
     """The number of each row's reading, counted over all groups from the best of the first on."""
     signed = np.where(rows.group % 2 == 0, -rows.value, rows.value)
-    order = np.lexsort((rows.prefix, rows.group))
-    new = _starts(rows.group[order], rows.prefix[order])
+    # A prefix is a hash already: one of it and the group is as good.
+    both = rows.prefix ^ (rows.group.astype(np.uint64) * _ODD)
+    order = np.argsort(both)
+    new = _starts(both[order])
     starts = np.nonzero(new)[0]
     worth, one_each = np.minimum.reduceat(signed[order], starts), order[starts]
     rank = np.empty(len(starts), dtype=np.int64)
@@ -132,7 +140,7 @@ def _readings(rows: Candidates) -> npt.NDArray[np.int64]:
     return found
 
 
-def _numbered(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+def _numbered(values: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
     """Equal numbers from 0 on for equal values."""
     found: npt.NDArray[np.int64] = np.unique(values, return_inverse=True)[1]
     return found
