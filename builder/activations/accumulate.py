@@ -121,7 +121,7 @@ class Accumulator:
         """Says which batch the following calls are about; ``documents`` [B] are its numbers."""
         self._batch = batch
         self._buffers.reverse()
-        self._buffers[0].fit(batch.ids.numel())
+        self._buffers[0].fit(batch.ids.numel(), max(batch.ids.shape[1], self._window))
         self._best, self._base_roles = {}, {}
         rows, roles = batch.segments.T
         content = roles < len(CONTENT_ROLES)

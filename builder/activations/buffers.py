@@ -33,20 +33,28 @@ class Buffers:
         self._spare = torch.empty(0, device=device)
         self._bins = torch.empty(0, dtype=torch.int32, device=device)
         self._places = 0
+        self._margin = 0
 
     @property
     def models(self) -> int:
         """For how many models activations are held."""
         return len(self._flat)
 
-    def fit(self, places: int) -> None:
-        """Makes room for a batch of N = ``places``; what was there is void."""
+    def fit(self, places: int, margin: int) -> None:
+        """Makes room for a batch of N = ``places``; what was there is void.
+
+        :meth:`at` may go ``margin`` places beyond either end, where anything may stand.
+        """
         self._places = places
-        if self._flat[0].numel() < places * self.total:
+        widest = max(self._widths.values())
+        self._margin = margin * widest
+        size = places * self.total + 2 * self._margin
+        if self._flat[0].numel() < size:
             for model in range(len(self._flat)):
                 self._flat[model] = torch.empty(0, device=self._device)
-                self._flat[model] = torch.empty(places * self.total, device=self._device)
-            scratch = places * max(self._widths.values())
+                self._flat[model] = torch.zeros(size, device=self._device)
+        scratch = places * widest
+        if self._spare.numel() < scratch:
             self._spare = torch.empty(scratch, device=self._device)
             self._bins = torch.empty(scratch, dtype=torch.int32, device=self._device)
 
@@ -56,7 +64,8 @@ class Buffers:
 
     def activation(self, layer: int, model: int) -> torch.Tensor:
         """The activations [N, D_l] of a layer, to be written and read."""
-        width, start = self._widths[layer], self._starts[layer] * self._places
+        width = self._widths[layer]
+        start = self._margin + self._starts[layer] * self._places
         flat = self._flat[model][start : start + width * self._places]
         return flat.view(self._places, width)
 
@@ -69,9 +78,17 @@ class Buffers:
             self._bins[:size].view(self._places, width),
         )
 
-    def at(self, model: int, places: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """The activations at ``places`` [E, n] of ``columns`` [E]."""
+    def index(
+        self, places: torch.Tensor, offsets: torch.Tensor, columns: torch.Tensor
+    ) -> torch.Tensor:
+        """Where, for :meth:`at`, the ``offsets`` [n] from ``places`` [E] of ``columns`` [E] are.
+
+        Beyond the ends of a layer another's activations stand; the caller knows where they are.
+        """
         start, size = self._start[columns], self._size[columns]
-        index = places * size[:, None]
-        index += (start * self._places + columns - start)[:, None]
+        first = places * size + (start * self._places + columns - start + self._margin)
+        return torch.addcmul(first[:, None], offsets[None], size[:, None])
+
+    def at(self, model: int, index: torch.Tensor) -> torch.Tensor:
+        """The activations at an :meth:`index` [E, n] of a model."""
         return self._flat[model].take(index)

@@ -109,21 +109,22 @@ class Entrants:
         row = batch.segment_row[segment]
         start, span = batch.spans[segment].unbind(1)
         # Beyond a span another segment's value would have to be the same to be found, and stand
-        # before; the last place of all ends the search.
+        # before.
         longest = int(span.max()) if self._capacity is None else batch.ids.shape[1]
-        places = start[:, None] + torch.arange(longest, device=row.device)
-        places.clamp_(max=batch.ids.numel() - 1)
-        peak = self._buffers.at(0, places, column) == (value * sign)[:, None]
+        along = torch.arange(longest, device=row.device)
+        whole = self._buffers.at(0, self._buffers.index(start, along, column))
+        peak = whole == (value * sign)[:, None]
         # As integers, for argmax knows no booleans; the first of equal ones.
         at = start + peak.byte().argmax(dim=1)
         first = row * batch.ids.shape[1] + batch.first[row]
         position = at - first
-        around = position[:, None] + torch.arange(-window, window + 1, device=row.device)
-        outside = (around < 0) | (around >= batch.lengths[row][:, None])
-        around.masked_fill_(outside, 0).add_(first[:, None])
+        near = torch.arange(-window, window + 1, device=row.device)
+        outside = near < -position[:, None]
+        outside |= near >= (batch.lengths[row] - position)[:, None]
+        around = self._buffers.index(at, near, column)
         windows = torch.stack(
             [
-                quantized(self._buffers.at(model, around, column)).masked_fill_(outside, 0)
+                quantized(self._buffers.at(model, around)).masked_fill_(outside, 0)
                 for model in range(self._buffers.models)
             ],
             dim=1,
@@ -150,9 +151,9 @@ class Entrants:
 
 
 def quantized(activation: torch.Tensor) -> torch.Tensor:
-    """Activations as int16, ACTIVATION_SCALE per unit."""
+    """Activations, which are overwritten, as int16, ACTIVATION_SCALE per unit."""
     # A cosine that rounding put above 1 is still rounded to the scale itself.
-    return (activation * ACTIVATION_SCALE).round_().to(torch.int16)
+    return activation.mul_(ACTIVATION_SCALE).round_().to(torch.int16)
 
 
 def _to_host(values: torch.Tensor) -> torch.Tensor:

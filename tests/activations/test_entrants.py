@@ -29,7 +29,7 @@ def candidates(capacity: int | None, padding: str = "right") -> Candidates:
     items = pieces(9)
     batch = make_batch(items, torch.device("cpu"), 0, padding)  # type: ignore[arg-type]
     buffers = Buffers(WIDTHS, 1, torch.device("cpu"))
-    buffers.fit(batch.ids.numel())
+    buffers.fit(batch.ids.numel(), batch.ids.shape[1])
     best = torch.full((2, len(batch.segments), 8), -torch.inf)
     for layer in WIDTHS:
         activation = buffers.activation(layer, 0)
@@ -63,7 +63,7 @@ def test_any_capacity_and_padding_gives_the_same_entrants(capacity: int, padding
 def test_nothing_that_clears_the_bar_is_no_candidates() -> None:
     batch = make_batch(pieces(2), torch.device("cpu"), 0)
     buffers = Buffers(WIDTHS, 2, torch.device("cpu"))
-    buffers.fit(batch.ids.numel())
+    buffers.fit(batch.ids.numel(), batch.ids.shape[1])
     best = torch.zeros(2, len(batch.segments), 8)
     for capacity in (None, 4):
         found = Entrants(batch, best, best + 1, buffers, 4, capacity)
