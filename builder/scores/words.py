@@ -1,11 +1,13 @@
 """Does a text hold the words of a label? A judge that counts, for labels made by counting.
 
-A label is read as a list of alternatives, separated by commas, as the keyword labeler writes it:
-words, phrases, quoted symbols, names of formats (see :mod:`builder.labels.terms`). A term weighs as
-much as it tells, the log of how few random documents hold it. A text has the verdict 0.5, the least
-yes, when it holds as much as the most telling term alone, and 1 at twice that. No language model
-reads anything; a label in a person's or a model's words is judged by its single words, which
-understands none of them.
+A label is read as a list of alternatives, separated by commas, the one that says most first, as the
+keyword labeler writes it: words, phrases, quoted symbols, names of formats (see
+:mod:`builder.labels.terms`). A term weighs as much as it tells, the log of how few random documents
+hold it. A text has the verdict 0.5, the least yes, when it holds as much as the first alternative
+alone, and 1 at twice that: the first is a yes however rare the others are, a rarer one is too, and
+commoner ones are together. No language model reads anything; a label in a person's or a model's
+words is judged by its single words, which understands none of them; the most telling word of its
+first alternative, mostly the whole label, sets the bar.
 
 In fuzzing only terms within REACH tokens of a marked one count, since what a direction responds to
 is often a few tokens before its peak.
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from builder.labels.evidence import Background
@@ -38,12 +40,12 @@ from builder.scores.judge import Text, Verdicts
 
 JUDGE = "words"
 #: Raised with every change that may change a verdict.
-WORDS_VERSION = 1
+WORDS_VERSION = 2
 #: Tokens from a marked one within which a term counts.
 REACH = 8
 
 _FORMATS = frozenset((LINE_BREAK, NUMBERS, EMOJI, CAPITALS, LIST_ITEMS, LONG_STRINGS))
-_NAMES = re.compile(r"(?:token )?“([^”]*)”|([^,]+)")
+_NAMES = re.compile(r"\s*(?:(?:token )?“([^”]*)”|([^,]+))")
 
 
 class WordJudge:
@@ -63,34 +65,36 @@ class WordJudge:
     def judge(self, label: str, texts: Sequence[Text], scorer: Scorer) -> Verdicts:
         """A verdict for every text."""
         del scorer  # what is marked says what is asked
-        weights = self.weights(label)
-        return Verdicts(tuple(self._verdict(weights, text) for text in texts))
+        alternatives = [self.weights(terms) for terms in self._alternatives(label)]
+        # A word of several alternatives counts once.
+        weights = {term: tells for each in alternatives for term, tells in each.items()}
+        bar = max(alternatives[0].values()) if alternatives else math.inf
+        return Verdicts(tuple(self._verdict(weights, bar, text) for text in texts))
 
-    def weights(self, label: str) -> dict[str, float]:
-        """What each term of a label tells, in nats; a format stands beside the word for it."""
+    def weights(self, terms: Iterable[str]) -> dict[str, float]:
+        """What each term tells, in nats; a format stands beside the word for it."""
         total = self._background.n_documents
         found = {}
-        for term in self._label_terms(label):
+        for term in terms:
             spellings = (term, FORMAT_MARK + term)
             held = max(self._background.documents.get(each, 0) for each in spellings)
             found[term] = math.log((total + 1) / (held + 0.5))
         return found
 
-    def _label_terms(self, label: str) -> list[str]:
-        names = [quoted or plain for quoted, plain in _NAMES.findall(label)]
-        terms: list[str] = []
-        for name in names:
-            own = units(name.strip())
-            whole = [term for term, first, last in phrases(own) if last - first == len(own) - 1]
-            if _is_format(name.strip()):
-                terms.append(name.strip())
-            elif self._as_phrases and whole:
-                terms += whole
-            else:
-                terms += [unit.term for unit in own]
-        return list(dict.fromkeys(terms))
+    def _alternatives(self, label: str) -> list[list[str]]:
+        """The terms of each alternative, in the order of the label; none is empty."""
+        names = [(quoted or plain).strip() for quoted, plain in _NAMES.findall(label)]
+        return [terms for name in names if (terms := self._terms_of(name))]
 
-    def _verdict(self, weights: dict[str, float], text: Text) -> float:
+    def _terms_of(self, name: str) -> list[str]:
+        own = units(name)
+        whole = [term for term, first, last in phrases(own) if last - first == len(own) - 1]
+        if _is_format(name):
+            return [name]
+        return whole if self._as_phrases and whole else [unit.term for unit in own]
+
+    def _verdict(self, weights: Mapping[str, float], bar: float, text: Text) -> float:
+        """``bar`` is the weight, in nats, that makes a yes."""
         present = self._terms(text.window.text)
         held = {
             term: spellings
@@ -100,10 +104,7 @@ class WordJudge:
         if held and text.marked is not None:
             near = _terms_near(text, text.marked)
             held = {term: spellings for term, spellings in held.items() if spellings & near}
-        if not held:
-            return 0.0
-        most = max(weights.values())
-        return min(1.0, sum(weights[term] for term in held) / (2 * most))
+        return min(1.0, sum(weights[term] for term in held) / (2 * bar))
 
 
 def _is_format(name: str) -> bool:
