@@ -14,9 +14,21 @@ together, each get two made-up texts of weight 1/2, one with the verdict 1 and o
 the negative ones are split over their strata by share. In one stratum the share of yes then follows
 Beta(yes + 1/2, no + 1/2), the Jeffreys interval (Brown, Cai and DasGupta 2001, who also widen it to
 hold the estimate where all or none are yes, as is done here). Two halves in every negative stratum
-would add up to a belief in false alarms that hides good labels. In simulations the intervals hold
-the true F1 in 92% to 96% of samples of fifty texts; where they miss it, it is nearly always above
-them (false alarms rarer than fifty texts can show).
+would add up to a belief in false alarms that hides good labels. But where false alarms are rare and
+positives rarer, even the belief in half a one weighs so much that nearly all draws lie below the F1
+of a label without any. So F1's upper end is at least the F1 that the false alarms seen would give
+with recall at the upper end of its own Jeffreys interval.
+
+Measured by simulation, 500 or 1000 samples each, positives of 0.0002, 0.005, 0.02 or 0.1 of all
+documents, recall 0.5 or 0.9, false alarms in 0, 0.2% or 2% (5% of the ``middle``), 5 to 10 positive
+and 20 to 210 negative texts: the intervals hold the true F1 in 92.3% to 99.5% of samples. They lie
+below it in at most 7.7% (a false alarm was seen, by chance, that is rarer than the texts can show)
+and above it in at most 3.2%.
+
+What an interval cannot mend is the estimate itself. Where positives are far rarer than one in the
+number of texts judged, a single false alarm, seen or not, makes F1 near 0 or near 1: with 0.0002
+positives, recall 0.9 and false alarms in 2% of all, the true F1 is 0.018, and the estimate from 5
+positive and 20 negative texts is 0.89 or more half of the time.
 
 *Chance* is F1 with the same verdicts shuffled over the same texts.
 
@@ -31,6 +43,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import betaincinv
 
 from builder.records import STRATA, Stratum
 
@@ -130,10 +143,11 @@ def measure(table: Table, seed: int) -> Measures:
     best = float(f1(table.values, weights, table.truth)[0])
     precision = float(average_precision(table.values, weights, table.truth)[0])
     values, drawn = _bootstrap(table, rng)
+    low, high = _interval(f1(values, drawn, table.truth), best)
     return Measures(
         f1=best,
         auprc=precision,
-        f1_interval=_interval(f1(values, drawn, table.truth), best),
+        f1_interval=(low, max(high, _f1_at_most(table))),
         auprc_interval=_interval(average_precision(values, drawn, table.truth), precision),
         chance=_interval(_shuffled_f1(table, rng)),
     )
@@ -173,6 +187,20 @@ def _bootstrap(table: Table, rng: np.random.Generator) -> tuple[Floats, Floats]:
     drawn = rng.standard_gamma(mass, size=(DRAWS, *mass.shape))
     drawn *= (table.shares / drawn.sum(axis=2))[:, :, None]
     return values, drawn
+
+
+def _f1_at_most(table: Table) -> float:
+    """F1 with the false alarms that were seen, and as few misses as those seen allow for.
+
+    The upper end of the Jeffreys interval of recall, 1 where nothing was missed.
+    """
+    positive = table.counts[table.truth][0]
+    hits = int(positive[table.values >= YES].sum())
+    missed = int(positive.sum()) - hits
+    recall = betaincinv(hits + 0.5, missed + 0.5, 1 - _TAIL / 100) if missed else 1.0
+    yes = table.weights[:, table.values >= YES].sum(axis=1)
+    share, alarms = float(table.shares[table.truth].sum()), float(yes[~table.truth].sum())
+    return float(2 * recall * share / (recall * share + alarms + share))
 
 
 def _shuffled_f1(table: Table, rng: np.random.Generator) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from builder.records import Stratum
 from builder.scores.metrics import (
@@ -184,9 +185,38 @@ def test_no_false_alarm_among_forty_does_not_mean_there_is_none() -> None:
     assert found.auprc_interval[0] < 0.6
 
 
+@pytest.mark.parametrize(("hits", "of"), [(9, 10), (4, 5), (20, 40), (0, 10)])
+def test_f1_may_be_as_high_as_misses_alone_allow_for(hits: int, of: int) -> None:
+    # One in 5000 is positive: half a made-up false alarm outweighs all of them.
+    strata = _strata({"pole": of, "random": 40})
+    verdicts: list[float | None] = [float(at < hits) for at in range(of + 40)]
+    table = table_of(strata, verdicts, {"pole": 0.0002, "random": 0.9998})
+    assert table is not None
+    recall = stats.beta.ppf(0.975, hits + 0.5, of - hits + 0.5)
+    assert measure(table, seed=0).f1_interval[1] == pytest.approx(2 * recall / (recall + 1))
+
+
+def test_false_alarms_that_were_seen_bound_f1_from_above() -> None:
+    strata = _strata({"pole": 10, "random": 40})
+    verdicts: list[float | None] = [float(at < 14) for at in range(50)]
+    table = table_of(strata, verdicts, {"pole": 0.001, "random": 0.999})
+    assert table is not None
+    assert measure(table, seed=0).f1_interval[1] < 0.1
+
+
 @pytest.mark.parametrize(
     ("hit", "alarm", "base"),
-    [(0.9, 0.01, 0.01), (0.5, 0.002, 0.005), (1.0, 0.0, 0.01), (0.3, 0.2, 0.05)],
+    [
+        (0.9, 0.01, 0.01),
+        (0.5, 0.002, 0.005),
+        (1.0, 0.0, 0.01),
+        (0.3, 0.2, 0.05),
+        # Misses without false alarms: hidden where only alarms that might be widen an interval.
+        (0.9, 0.0, 0.0002),
+        (0.9, 0.0, 0.005),
+        (0.9, 0.002, 0.02),
+        (0.5, 0.0, 0.0002),
+    ],
 )
 def test_intervals_hold_the_true_f1_about_as_often_as_they_say(
     hit: float, alarm: float, base: float
