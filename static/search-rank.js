@@ -26,14 +26,14 @@ globalThis.WA ??= {};
     const split = (name) => data[name] === "" && !data.layers.length ? [] : data[name].split("\n");
     const [ids, names, writers, kinds] = ["ids", "names", "writers", "kinds"].map(split);
     const [labels, states, keywords, tokens] = ["labels", "states", "keywords", "tokens"].map(split);
-    const [doubts, alike] = ["doubts", "alike"].map(split);
+    const [intervals, doubts, alike] = ["intervals", "doubts", "alike"].map(split);
     const rows = labels.map((label, index) => {
       const at = index >> 1;
       const row = {
         run, model: data.title, id: ids[at], name: names[at], layer: data.layers[at],
         writer: writers[at], kind: kinds[at], sigma: data.sigmas[at],
         pole: index % 2 ? "min" : "max", label, state: states[index],
-        score: data.scores[index], doubt: doubts[index],
+        score: data.scores[index], interval: intervals[index], doubt: doubts[index],
         texts: [label, ids[at], keywords[index], tokens[index]].map(fold),
       };
       // One text to look a word up in before its places are weighed; a word never holds the break.

@@ -187,7 +187,7 @@
     }
     if (row.score !== null) {
       meta.append(Object.assign(document.createElement("span"), {
-        textContent: `F1 ${row.score.toFixed(2)}${row.doubt ? `, ${row.doubt}` : ""}` }));
+        textContent: `F1 ${row.score.toFixed(2)}${row.interval && ` (${row.interval})`}${row.doubt ? `, ${row.doubt}` : ""}` }));
     }
     if (row.kind === "control") meta.append(`control: ${row.writer}`);
     if (row.sigma !== null) meta.append(Object.assign(document.createElement("span"), { textContent: `\u03c3 ${row.sigma}` }));

@@ -178,7 +178,7 @@ def dots(
     everything = [value for _, _, values in groups for value in values]
     if not everything:
         return Markup("")
-    width, row, names = 560.0, 62.0, 16.0
+    width, row, names = 560.0, 66.0, 20.0
     top = high or max(everything) * 1.03 or 1.0
 
     def x(value: float) -> float:
@@ -203,11 +203,11 @@ def dots(
         at = _number(x(index * step))
         ticks += (
             f'<path class=grid d="M{at} 0V{_number(tall)}"/>'
-            f'<text x="{at}" y="{_number(tall + 14)}">{short(index * step, 2)}</text>'
+            f'<text x="{at}" y="{_number(tall + 16)}">{short(index * step, 2)}</text>'
         )
     rows = "".join(
         f'<path class=axis d="M0 {_number(row * (at + 1))}H{_number(width)}"/>'
-        f'<text class=s x=0 y="{_number(row * at + 13)}">{name}</text>'
+        f'<text class=s x=0 y="{_number(row * at + 17)}">{name}</text>'
         f'<path class="dots {kind}" d="{path_of(values, row * (at + 1))}"/>'
         for at, (name, kind, values) in enumerate(groups)
     )
@@ -216,7 +216,7 @@ def dots(
         for name, _, values in groups
     )
     return Markup(
-        f'<svg class="plot tails" viewBox="0 0 {_number(width)} {_number(tall + 18)}" role=img '
+        f'<svg class="plot tails" viewBox="0 0 {_number(width)} {_number(tall + 20)}" role=img '
         f'aria-label="{label}">{ticks}{rows}</svg>'
     )
 
@@ -246,12 +246,13 @@ def place_among(controls: Sequence[float], score: Score) -> Markup:
         label += f"; interval {fixed(low, 2)} to {fixed(high, 2)}"
     if controls:
         label += f"; {len(controls)} poles of controls up to {fixed(max(controls), 2)}"
+    spot = f"M{_number(score.f1 * width)} 14h0"
     return Markup(
-        f'<svg class="plot among" viewBox="-6 2 572 53" role=img aria-label="{label}">{area}'
+        f'<svg class="plot among" viewBox="-6 2 572 40" role=img aria-label="{label}">{area}'
         f'<path class=axis d="M0 {_number(height)}H{_number(width)}"/>{marks}'
-        f'<circle class=own cx="{_number(score.f1 * width)}" cy=14 r=5 />'
-        "<text class=s x=0 y=52>0</text><text x=280 y=52>F1</text><text class=e x=560 y=52>1</text>"
-        "</svg>"
+        f'<path class=halo d="{spot}"/><path class=own d="{spot}"/></svg>'
+        # Letters in the drawing would shrink with it.
+        "<p class=ends aria-hidden=true><span>0</span><span>F1</span><span>1</span></p>"
     )
 
 

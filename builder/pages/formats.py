@@ -48,6 +48,14 @@ def short(value: float | None, digits: int = 3) -> str:
     return f"{value:.{max(0, digits - 1 - size)}f}".replace("-", _MINUS)
 
 
+def ranged(value: float | None, interval: tuple[float, float] | None) -> str:
+    """A score with two decimals and its interval, as in ``0.95 (0.15–1.00)``."""
+    if interval is None or _missing(value):
+        return fixed(value, 2)
+    low, high = interval
+    return f"{fixed(value, 2)} ({fixed(low, 2)}–{fixed(high, 2)})"
+
+
 def whole(value: int | None) -> str:
     """A count, in groups of three digits that do not break over lines."""
     return NONE if value is None else f"{value:,}".replace(",", _SPACE).replace("-", _MINUS)

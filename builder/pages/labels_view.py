@@ -53,6 +53,8 @@ class LabelsView:
     scorer: str
     plot: Markup
     middle: float | None
+    #: Of the widths of the intervals of F1.
+    middle_width: float | None
     middle_of_controls: float | None
     best: tuple[ScoredPole, ...]
 
@@ -65,6 +67,8 @@ def labels_view(run: RunView) -> LabelsView:
     used = {row.pole.score.score.scorer for row in scored if row.pole.score}
     scorer = next((name for name in SCORERS if name in used), "")
     own = [_f1(row.pole) for row in scored]
+    intervals = [row.pole.score.score.f1_interval for row in scored if row.pole.score]
+    widths = [high - low for low, high in filter(None, intervals)]
     controls = [view.score.f1 for view in chance if view and view.score.f1 is not None]
     best = sorted(
         (row for row in scored if not row.pole.doubt),
@@ -84,6 +88,7 @@ def labels_view(run: RunView) -> LabelsView:
         scorer=scorer,
         plot=charts.dots(groups, "F1", high=1.0) if own else Markup(""),
         middle=median(own) if own else None,
+        middle_width=median(widths) if widths else None,
         middle_of_controls=median(controls) if controls else None,
         best=tuple(best[:LISTED]),
     )

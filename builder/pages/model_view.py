@@ -10,11 +10,11 @@ from markupsafe import Markup, escape
 
 from builder.pages import charts
 from builder.pages.direction_view import PeakStats
-from builder.pages.formats import fixed, share, short
+from builder.pages.formats import NONE, fixed, ranged, share, short
 from builder.pages.label_view import PoleView
 from builder.pages.spans import plain
 from builder.pages.views import DirectionView, RunView, Tail
-from builder.records import POLES, ROLES, Pole
+from builder.records import POLES, ROLES, Pole, Score
 
 #: Rows of the lists on a model's page.
 LISTED = 24
@@ -134,20 +134,20 @@ def _is_scored(run: RunView) -> bool:
     return any(pole.score for item in run.directions for pole in item.poles.values())
 
 
-def _best_score(item: DirectionView) -> tuple[float | None, int]:
-    """The best F1 of a direction's labels, and its step of colour: 0 if no better than chance.
+def _best_score(item: DirectionView) -> tuple[Score | None, int]:
+    """The best score of a direction's labels, and its step of colour: 0 if no better than chance.
 
     A label that says more than chance goes before one that does not.
     """
     found = [
-        (not pole.doubt, pole.score.score.f1)
+        (not pole.doubt, pole.score.score.f1, pole.score.score)
         for pole in item.poles.values()
         if pole.score and pole.score.score.f1 is not None
     ]
     if not found:
         return None, 0
-    beyond, f1 = max(found)
-    return f1, min(7, 1 + int(f1 * 7)) if beyond else 0
+    beyond, f1, score = max(found, key=lambda item: item[:2])
+    return score, min(7, 1 + int(f1 * 7)) if beyond else 0
 
 
 def _groups(run: RunView) -> list[tuple[Markup, str, list[int]]]:
@@ -189,19 +189,26 @@ def _cell(
     sigma, energy = _of_change(item, row.sigma), _of_change(item, row.energy)
     steps = [level.step(value) for level, value in zip(levels, (sigma, energy, tail), strict=True)]
     texts = (short(sigma, 2), _percent(energy), fixed(tail, 1))
-    said = " / ".join(f"{pole}: {view.said}" for pole, view in item.poles.items())
+    said = " / ".join(f"{pole}: {_said(view)}" for pole, view in item.poles.items())
     name = f"{row.id}, singular value {texts[0]}, energy {texts[1]} percent, tail {texts[2]}"
     scored, last = "", ""
     if is_scored:
-        f1, step = _best_score(item)
-        name += f", best F1 {fixed(f1, 2)}"
-        scored, last = f" f{step}", f"<span>{fixed(f1, 2)}</span>"
+        score, step = _best_score(item)
+        best = ranged(score.f1, score.f1_interval) if score else NONE
+        name += f", best F1 {best}"
+        scored, last = f" f{step}", f"<span>{fixed(score.f1 if score else None, 2)}</span>"
     return (
         f'<td class="s{steps[0]} e{steps[1]} t{steps[2]}{scored}{edge}">'
         f'<a href="{item.name}.html" aria-label="{escape(plain(name))}" '
         f'title="{escape(plain(row.id))} &#10;{escape(plain(said))}">'
         f"<span>{texts[0]}</span><span>{texts[1]}</span><span>{texts[2]}</span>{last}</a></td>"
     )
+
+
+def _said(pole: PoleView) -> str:
+    """What stands for a pole, with the F1 of a scored label and its interval."""
+    score = pole.score.score if pole.score else None
+    return f"{pole.said}, F1 {ranged(score.f1, score.f1_interval)}" if score else pole.said
 
 
 def _percent(value: float | None) -> str:

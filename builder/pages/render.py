@@ -65,6 +65,7 @@ class Renderer:
             share=formats.share,
             place=formats.place,
             money=formats.money,
+            ranged=formats.ranged,
         )
         self._environment.globals.update(
             site_title=site_title,

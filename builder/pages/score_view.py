@@ -19,6 +19,7 @@ from builder.records import (
     STRATA,
     Example,
     Judged,
+    Label,
     LabelFailure,
     Pole,
     Score,
@@ -94,6 +95,7 @@ class CandidateRow:
     is_chosen: bool
     failed: bool
     f1: float | None
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,12 @@ class PoleScores:
     def judges(self) -> tuple[str, ...]:
         """Who judged, each once."""
         return tuple(dict.fromkeys(column.view.score.judge for column in self.columns))
+
+    @property
+    def sizes(self) -> frozenset[int]:
+        """How many texts got a verdict, by any of the scorers."""
+        scores = [column.view.score for column in self.columns]
+        return frozenset(score.n_positive + score.n_negative for score in scores)
 
     @property
     def strata(self) -> tuple[Stratum, ...]:
@@ -159,20 +167,25 @@ def pole_scores(
 
 def _candidates(answer: Answer, scores: Sequence[Score]) -> tuple[CandidateRow, ...]:
     decided = {
-        score.candidate: score.f1
+        score.candidate: score
         for score in sorted(scores, key=lambda score: score.scorer, reverse=True)
         if score.split == "select"
     }
     return tuple(
         CandidateRow(item.reason, is_chosen=False, failed=True, f1=None)
         if isinstance(item, LabelFailure)
-        else CandidateRow(
-            item.text or "no consistent pattern",
-            is_chosen=item.is_chosen,
-            failed=False,
-            f1=decided.get(item.candidate),
-        )
+        else _candidate(item, decided.get(item.candidate))
         for item in answer.candidates
+    )
+
+
+def _candidate(label: Label, score: Score | None) -> CandidateRow:
+    return CandidateRow(
+        label.text or "no consistent pattern",
+        is_chosen=label.is_chosen,
+        failed=False,
+        f1=score.f1 if score else None,
+        interval=score.f1_interval if score else None,
     )
 
 

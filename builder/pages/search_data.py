@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
+from builder.pages.formats import fixed
 from builder.pages.label_view import PoleView
 from builder.pages.spans import brief, plain
 from builder.pages.views import DirectionView, RunView
@@ -37,6 +38,7 @@ def search_script(run: RunView, alike: Sequence[Sequence[int]]) -> str:
         "labels": _column(brief(pole.text or "") for pole in poles),
         "states": _column("" if pole.text else pole.said for pole in poles),
         "scores": [_score(pole) for pole in poles],
+        "intervals": _column(_interval(pole) for pole in poles),
         "doubts": _column(pole.doubt for pole in poles),
         "alike": _column(" ".join(map(str, places)) for places in alike),
         "keywords": _column(_keywords(pole) for pole in poles),
@@ -58,6 +60,11 @@ def _sigma(item: DirectionView) -> float | None:
 def _score(pole: PoleView) -> float | None:
     f1 = pole.score.score.f1 if pole.score else None
     return None if f1 is None else round(f1, 2)
+
+
+def _interval(pole: PoleView) -> str:
+    interval = pole.score.score.f1_interval if pole.score else None
+    return "–".join(fixed(end, 2) for end in interval) if interval else ""
 
 
 def _keywords(pole: PoleView) -> str:

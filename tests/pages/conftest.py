@@ -15,6 +15,8 @@ from playwright.sync_api import Browser, Dialog, Page, Request
 from builder.comparison import compare_runs
 from builder.config import SiteSettings
 from builder.pages import build_site
+from builder.pages.views import DirectionView, RunView, read_run
+from builder.store import RunStore
 from tests.pages.fixture import make_run
 
 #: As the settings of a small atlas: what a test looks at does not grow with the examples.
@@ -76,6 +78,18 @@ def hostile_site(tmp_path_factory: pytest.TempPathFactory, hostile_folder: Path)
         SiteSettings(title="</title><script>window.owned=1</script>", examples=20),
     )
     return out
+
+
+@pytest.fixture(scope="session")
+def run(run_folders: list[Path]) -> RunView:
+    """The first of the ordinary runs, as its pages see it."""
+    with RunStore(run_folders[0] / "run.duckdb") as store:
+        return read_run(run_folders[0], store)
+
+
+def page_of(site: Path, item: DirectionView) -> str:
+    """The page of a direction."""
+    return (site / item.page).read_text(encoding="utf-8")
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

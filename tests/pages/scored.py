@@ -96,7 +96,7 @@ def _score(
     missed = sum(item.truth for item in judged) - right
     f1 = 2 * right / max(1, 2 * right + wrong + missed)
     unparsed = sum(item.verdict is None for item in judged)
-    positive = sum(item.truth for item in judged)
+    positive = sum(item.truth and item.verdict is not None for item in judged)
     return Score(
         label.direction,
         label.pole,
@@ -114,7 +114,7 @@ def _score(
         base_rate=0.021,
         between=0.34,
         n_positive=positive,
-        n_negative=len(judged) - positive,
+        n_negative=len(judged) - unparsed - positive,
         unparsed=unparsed,
         faults={"malformed": unparsed} if unparsed else {},
         prompt_tokens=2400,

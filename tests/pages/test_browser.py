@@ -136,7 +136,8 @@ def rank(page: Page, rows: list[dict[str, object]], query: str) -> list[str]:
                 kinds: rows.map(() => "delta").join("\\n"),
                 sigmas: rows.map((row, at) => row.sigma ?? null),
                 labels: lines("label"), states: lines("state"), keywords: lines("keywords"),
-                tokens: lines("tokens"), doubts: lines("doubt"), alike: lines("alike"),
+                tokens: lines("tokens"), doubts: lines("doubt"), intervals: lines("interval"),
+                alike: lines("alike"),
                 scores: rows.flatMap((row) => [row.score ?? null, null]),
             });
             return index.find(query).hits.map(({row}) => row).filter((row) => row.pole === "max")

@@ -16,11 +16,11 @@ from builder.pages import build_site
 from builder.pages.label_view import Chance, pole_view, score_view
 from builder.pages.labels_view import labels_view
 from builder.pages.score_view import QUOTED_RIGHT, Verdict, pole_scores, quoted
-from builder.pages.views import DirectionView, RunView, read_run
+from builder.pages.views import RunView
 from builder.records import HAND, Judged, Label, LabelFailure, Score, Window
 from builder.scores.percentile import Controls
 from builder.store import RunStore
-from tests.pages.conftest import SMALL, Opened
+from tests.pages.conftest import SMALL, Opened, page_of
 from tests.pages.fixture import make_run
 
 LABEL = Label("d", "max", "model", "about tides")
@@ -115,16 +115,6 @@ def test_a_quoted_text_is_short_marked_and_hides_nothing() -> None:
     assert quoted(Window(1, "s", 0, "", np.zeros(0, np.uint32)), (0,), 90, marks=True) == ""
 
 
-@pytest.fixture(scope="module")
-def run(run_folders: list[Path]) -> RunView:
-    with RunStore(run_folders[0] / "run.duckdb") as store:
-        return read_run(run_folders[0], store)
-
-
-def page_of(site: Path, item: DirectionView) -> str:
-    return (site / item.page).read_text(encoding="utf-8")
-
-
 def test_a_directions_page_counts_and_lists_every_judged_text(
     site: Path, run: RunView, run_folders: list[Path]
 ) -> None:
@@ -197,7 +187,7 @@ def test_labels_no_better_than_chance_are_called_so_wherever_they_stand(
         assert side.doubt in script
     own = lists[lists.index('id="of-pico-chat"') : lists.index('id="of-pico-lora"')]
     assert own.count('class="label doubtful"') == len(doubtful)
-    assert len(re.findall(r"F1&nbsp;0\.\d\d, no better than", own)) == len(doubtful)
+    assert len(re.findall(r"F1&nbsp;0\.\d\d \(0\.\d\d–0\.\d\d\)</span>, no", own)) == len(doubtful)
 
 
 def test_a_models_page_sums_up_its_labels_and_lists_the_best(site: Path, run: RunView) -> None:
@@ -241,7 +231,7 @@ def test_candidates_are_shown_with_what_decided_and_failures_by_reason(
     assert texts
     for text in texts:
         assert "3 candidates, 64\xa0% alike" in text
-        assert re.search(r"<small>F1 \d\.\d\d</small> <strong class=\"kept\">kept</strong>", text)
+        assert re.search(r"F1&nbsp;\d\.\d\d \(.{9}\)</small> <strong class=\"kept\">", text)
         assert "failed: the labeler refused" in text
 
 
@@ -315,7 +305,8 @@ def test_search_orders_by_score_and_keeps_that_in_the_address(opened: Opened, si
     page.get_by_label("score of the label").check()
     expect(page.locator("#status")).to_contain_text("by score")
     shown = page.locator("#results .meta").all_inner_texts()
-    values = [float(found[1]) if (found := re.search(r"F1 (\d\.\d\d)", s)) else -1 for s in shown]
+    shape = re.compile(r"F1 (\d\.\d\d) \(\d\.\d\d–\d\.\d\d\)")
+    values = [float(found[1]) if (found := shape.search(s)) else -1 for s in shown]
     assert values[0] > 0.8
     assert values == sorted(values, reverse=True)
     expect(page).to_have_url(re.compile("sort=score"))
