@@ -194,6 +194,15 @@ class Window:
     text: str
     token_ends: npt.NDArray[np.uint32]
 
+    def part(self, first: int, length: int) -> Window:
+        """At most ``length`` of its tokens from its token ``first`` on; it must have that token."""
+        ends = self.token_ends[first : first + length]
+        start = int(self.token_ends[first - 1]) if first else 0
+        stop = int(ends[-1]) if len(ends) else start
+        return Window(
+            self.doc_id, self.source, self.start + first, self.text[start:stop], ends - start
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Example:
@@ -367,8 +376,11 @@ class Judged:
     or ``random`` (of the held-out random documents: beyond the median, and below it). ``place`` is
     the place in the list it comes from: the pole's examples (role "any") or ``RunStore.held_out``.
     ``verdict`` from 0 to 1, how well the label fits by the judge, at least 0.5 meaning yes; None
-    without one. ``weight`` is the share of documents it stands for. ``marked`` are the tokens that
-    were marked in it (fuzzing only).
+    without one. ``weight`` is the share of documents it stands for.
+
+    Of the window in that list the judge saw ``length`` tokens from its token ``first`` on, which is
+    ``window.part(first, length)``; ``marked`` are the tokens of that part that were marked (fuzzing
+    only).
     """
 
     stratum: Stratum
@@ -377,6 +389,8 @@ class Judged:
     truth: bool
     verdict: float | None
     weight: float
+    first: int
+    length: int
     marked: tuple[int, ...] = ()
 
 

@@ -1,7 +1,8 @@
 """How was a label scored? Counts by kind of text, the place among controls, and every judged text.
 
 Judged texts are named by their places in lists that the run keeps: a pole's examples, and the
-random documents held out. The page quotes a line of each; the examples it shows are linked instead.
+random documents held out. The page quotes a line of each, of the part that the judge saw; the
+examples it shows are linked as well.
 """
 
 from __future__ import annotations
@@ -257,20 +258,25 @@ class _Texts:
             other: Pole = "min" if self._pole == "max" else "max"
             pole = self._pole if item.stratum == "pole" else other
             example = self._examples.get((pole, item.place))
-            if example is None or example.window.doc_id != item.doc_id:
+            if example is None or not _is_of(item, example.window):
                 return "", Markup("document {}").format(item.doc_id)
             anchor = f"{pole}-{example.role}-{item.doc_id}"
             is_shown = anchor in self._anchors
             length = QUOTED_SHOWN if is_shown else QUOTED
-            tokens = marked or (example.peak,)
-            return (
-                anchor if is_shown else "",
-                quoted(example.window, tokens, length, marks=bool(marked)),
-            )
+            tokens = marked or (example.peak - item.first,)
+            part = example.window.part(item.first, item.length)
+            return anchor if is_shown else "", quoted(part, tokens, length, marks=bool(marked))
         window = self._held_out[item.place] if 0 <= item.place < len(self._held_out) else None
-        if window is None or window.doc_id != item.doc_id:
+        if window is None or not _is_of(item, window):
             return "", Markup("document {}").format(item.doc_id)
-        return "", quoted(window, marked or (0,), QUOTED, marks=bool(marked))
+        part = window.part(item.first, item.length)
+        return "", quoted(part, marked or (0,), QUOTED, marks=bool(marked))
+
+
+def _is_of(item: Judged, window: Window) -> bool:
+    """Whether the judged text is a part of the window."""
+    last = item.first + item.length
+    return window.doc_id == item.doc_id and 0 <= item.first <= last <= len(window.token_ends)
 
 
 def quoted(window: Window, tokens: Sequence[int], length: int, *, marks: bool) -> Markup:

@@ -1,6 +1,7 @@
 """How well does a label do, on texts its labeler never saw? Two scorers, any judge, one measure.
 
 ``items``        the texts of a pole: which strata, what is true, what share they stand for
+``stretches``    which part of a window is judged
 ``detection``    each text judged as a whole
 ``fuzzing``      each text judged by the tokens that are marked in it
 ``embedding``    each text by how near its embedding is to the label's (optional)

@@ -6,17 +6,16 @@ over random documents, to v. What lies between is neither, and its share is told
 
 Four strata make up all distinct documents: ``pole``, which the examples kept and their repeats
 stand for; ``other``, the same of the other pole; ``random`` and ``middle``, random documents that
-reach at most m, and from m to half-way. What a random text reaches is over its window, the text
-that is judged.
+reach at most m, and from m to half-way. What a random text reaches is over its window, of which a
+stretch is judged (:mod:`builder.scores.stretches`).
 
 Nobody who labels may have seen what a label is judged on: documents in the labelers' half of either
 pole's examples are never taken. Which texts are taken follows from the direction's content hash and
-the document alone, in whatever order they come.
+the text alone, whatever the numbers of the documents and in whatever order they come.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -25,6 +24,7 @@ import numpy.typing as npt
 
 from builder.labels.split import split_examples
 from builder.records import ACTIVATION_SCALE, CONTENT_ROLES, STRATA, Example, Pole, Stratum, Window
+from builder.scores.stretches import number_of, stretch
 
 #: Tokens with at least this share of the peak's activation are marked, as for the explainer.
 MARKED = 0.6
@@ -33,19 +33,30 @@ Quantized = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Marks:
+    """The tokens that carry the activation in a window of so many ``tokens``, and its peak."""
+
+    tokens: int
+    peak: int
+    marked: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Item:
     """One text that a label may be judged on.
 
-    ``place`` as in :class:`builder.records.Judged`. ``peak`` is the token around which a text that
-    is too long is cut; in a random text any token. ``marks`` are the tokens that carry the
-    activation, of the pole's own texts only.
+    ``place`` as in :class:`builder.records.Judged`. ``window`` is the stretch that is judged,
+    ``first`` its first token in the window that is kept. ``peak``, a token of the stretch, is where
+    a text that is too long is cut; in a random text it is any token. ``marks``, of the pole's own
+    texts only, are those of the window that is kept.
     """
 
     stratum: Stratum
     place: int
     window: Window
     peak: int
-    marks: tuple[int, ...] = ()
+    first: int = 0
+    marks: Marks | None = None
 
     @property
     def truth(self) -> bool:
@@ -88,23 +99,28 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """The random documents of a run, as all poles share them.
+    """The random documents of a run, as all poles share them, and the ``length`` of all texts.
 
     ``windows`` are those held out for scores, ``reservoir_docs`` the documents of the others, both
-    in the order of the peaks; ``documents`` counts the distinct documents of the corpus;
-    ``centres`` are the tokens around which the windows are cut.
+    in the order of the peaks; ``documents`` counts the distinct documents of the corpus. A text has
+    ``length`` tokens, ``stretches`` are those of the windows and their first tokens, and
+    ``centres`` the tokens around which texts that are too long are cut.
     """
 
     windows: tuple[Window, ...]
     reservoir_docs: tuple[int, ...]
     documents: int
+    length: int
     held_out_docs: frozenset[int] = field(init=False)
+    stretches: tuple[tuple[int, Window], ...] = field(init=False)
     centres: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         held = frozenset(window.doc_id for window in self.windows)
+        stretches = tuple(stretch(window, self.length) for window in self.windows)
         object.__setattr__(self, "held_out_docs", held)
-        object.__setattr__(self, "centres", tuple(map(_any_token, self.windows)))
+        object.__setattr__(self, "stretches", stretches)
+        object.__setattr__(self, "centres", tuple(_any_token(part) for _, part in stretches))
 
 
 def make_pool(
@@ -137,9 +153,9 @@ def make_pool(
         if example.window.doc_id not in own_docs and _reach(example, sign) <= low
     ]
     found: dict[Stratum, list[Item]] = {
-        "pole": [_item(example, "pole") for example in chosen],
+        "pole": [_item(example, "pole", sample.length) for example in chosen],
         "other": [
-            _item(example, "other")
+            _item(example, "other", sample.length)
             for example in _held_out(other, own, sample)[0]
             if example.window.doc_id not in explained and example in opposite
         ],
@@ -151,13 +167,14 @@ def make_pool(
     for place, (window, value) in enumerate(zip(sample.windows, values, strict=True)):
         if window.doc_id not in taken and value <= low:
             stratum: Stratum = "random" if value <= middle else "middle"
-            found[stratum].append(Item(stratum, place, window, sample.centres[place]))
+            first, part = sample.stretches[place]
+            found[stratum].append(Item(stratum, place, part, sample.centres[place], first))
     shares, between = _shares(own, opposite, other, taken, sample, reach, (middle, low, bar))
     order = _order(content_hash, pole)
     return Pool(
         direction=direction,
         pole=pole,
-        seed=_number(content_hash, pole),
+        seed=number_of(content_hash, pole),
         items={stratum: tuple(sorted(items, key=order)) for stratum, items in found.items()},
         shares=shares,
         between=between,
@@ -192,11 +209,11 @@ def _shares(
     middle, low, bar = levels
     total = max(1, sample.documents)
     own_docs = {example.window.doc_id for example in own}
-    pole = _documents(own) / total
     opposed = _documents(opposite) / total
     kept = _documents(e for e in other if e.window.doc_id not in own_docs) / total
     docs = [*sample.reservoir_docs, *(window.doc_id for window in sample.windows)]
     values = np.concatenate(reach)
+    pole = _documents(own) / total
     rest = values[[doc not in taken for doc in docs]] if docs else values
     rest = rest[rest < bar]
     each = max(0.0, 1 - pole - kept) / len(rest) if len(rest) else 0.0
@@ -214,15 +231,16 @@ def _documents(examples: Iterable[Example]) -> int:
     return sum(1 + example.repeats for example in examples)
 
 
-def _item(example: Example, stratum: Stratum) -> Item:
-    marks: tuple[int, ...] = ()
+def _item(example: Example, stratum: Stratum, length: int) -> Item:
+    first, part = stretch(example.window, length, example.peak)
+    marks = None
     if stratum == "pole":
         sign = 1 if example.pole == "max" else -1
         strength = example.activations.astype(np.int64) * sign
         strong = strength >= max(1.0, MARKED * int(strength[example.peak]))
         strong[example.peak] = True
-        marks = tuple(np.flatnonzero(strong).tolist())
-    return Item(stratum, example.place, example.window, example.peak, marks)
+        marks = Marks(len(strong), example.peak, tuple(np.flatnonzero(strong).tolist()))
+    return Item(stratum, example.place, part, example.peak - first, first, marks)
 
 
 def _reach(example: Example, sign: int) -> int:
@@ -236,16 +254,10 @@ def _quantized(value: float) -> int:
     return round(value * ACTIVATION_SCALE)
 
 
-def _number(*parts: object) -> int:
-    """A number of 64 bits that follows the parts alone."""
-    text = "\0".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
-
-
 def _order(content_hash: str, pole: Pole) -> Callable[[Item], int]:
-    return lambda item: _number(content_hash, pole, item.window.doc_id, item.window.start)
+    return lambda item: number_of(content_hash, pole, item.window.text)
 
 
 def _any_token(window: Window) -> int:
     n = len(window.token_ends)
-    return _number("centre", window.doc_id) % n if n else 0
+    return number_of("centre", window.text) % n if n else 0

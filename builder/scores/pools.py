@@ -15,10 +15,13 @@ _AT_ONCE = 64
 def pole_pools(store: RunStore, directions: Iterable[str]) -> Iterator[Pool]:
     """The texts that labels of both poles of these directions may be judged on."""
     hashes = {row.id: row.content_hash for row in store.directions()}
+    # So many tokens are kept on either side of a peak; a stretch that holds it always fits in.
+    length = int(store.meta()["settings"]["scan"]["window"]) + 1
     sample = Sample(
         windows=tuple(store.held_out()),
         reservoir_docs=tuple(window.doc_id for window in store.reservoir()),
         documents=sum(count.n for count in store.counts() if count.what == "distinct"),
+        length=length,
     )
     wanted = list(directions)
     for start in range(0, len(wanted), _AT_ONCE):

@@ -24,7 +24,7 @@ from builder.scores.model_judge import ModelJudge
 
 Split = Literal["test", "select"]
 #: Goes into every fingerprint of scores; raised with every change that may change one.
-SCORES_VERSION = 1
+SCORES_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,8 @@ def score_label(label: Label, pool: Pool, scorer: Scorer, plan: Plan, split: Spl
                 truth=item.truth,
                 verdict=verdict,
                 weight=weight,
+                first=item.first,
+                length=len(item.window.token_ends),
                 marked=text.marked or (),
             )
             for item, text, verdict, weight in zip(

@@ -1,6 +1,7 @@
 """How does a judge see a text? Fenced in and escaped as the explainer does, cut around one token.
 
-Every text is cut by the same rule, so that its length or its cut says nothing of where it is from.
+Every text is a stretch drawn by one rule (:mod:`builder.scores.stretches`), and one of too many
+characters is cut around a token that is as likely anywhere in it, whatever is true of it.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ cannot be written while it is read.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ from typing import Any
 
 from builder.records import Judged, Score
 
-_JUDGED = ("stratum", "place", "doc_id", "truth", "verdict", "weight", "marked")
+_JUDGED = tuple(field.name for field in dataclasses.fields(Judged))
 _judged_values = attrgetter(*_JUDGED)
 _PAIRS = ("f1_interval", "auprc_interval", "chance")
 

@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 
 #: Raised when tables change; an older file is refused with the advice to merge again.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 SCHEMA = """
 CREATE TABLE meta (key VARCHAR PRIMARY KEY, value VARCHAR NOT NULL);
@@ -85,7 +85,7 @@ CREATE TABLE scores (
     unparsed BIGINT NOT NULL, faults MAP(VARCHAR, BIGINT) NOT NULL, prompt_tokens BIGINT NOT NULL,
     completion_tokens BIGINT NOT NULL, cost DOUBLE,
     judged STRUCT(stratum UTINYINT, place INTEGER, doc_id BIGINT, truth BOOLEAN, verdict FLOAT,
-                  weight DOUBLE, marked UINTEGER[])[] NOT NULL,
+                  weight DOUBLE, "first" INTEGER, length INTEGER, marked UINTEGER[])[] NOT NULL,
     PRIMARY KEY (direction, pole, labeler, candidate, scorer, split));
 CREATE TABLE similar_labels (
     direction INTEGER NOT NULL, pole UTINYINT NOT NULL, place INTEGER NOT NULL,

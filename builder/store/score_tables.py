@@ -120,6 +120,8 @@ def _row(score: Score, index: dict[str, int]) -> dict[str, Any]:
             "truth": item.truth,
             "verdict": item.verdict,
             "weight": item.weight,
+            "first": item.first,
+            "length": item.length,
             "marked": list(item.marked),
         }
         for item in score.judged
@@ -135,6 +137,8 @@ def _judged(row: dict[str, Any]) -> Judged:
         truth=row["truth"],
         verdict=row["verdict"],
         weight=row["weight"],
+        first=row["first"],
+        length=row["length"],
         marked=tuple(row["marked"]),
     )
 

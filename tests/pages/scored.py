@@ -141,10 +141,10 @@ def _judged(
         verdict = None
     elif scorer == "embedding":
         verdict = round(0.5 + (0.4 if verdict else -0.4) * float(rng.random()), 3)
-    tokens = len(window.token_ends)
+    first, tokens = len(window.token_ends) // 4, len(window.token_ends) // 2
     marked = np.sort(rng.permutation(tokens)[: min(3, tokens)]).tolist()
     return Judged(
-        stratum, place, window.doc_id, truth, verdict, 0.002 if truth else 0.07,
+        stratum, place, window.doc_id, truth, verdict, 0.002 if truth else 0.07, first, tokens,
         tuple(marked) if scorer == "fuzzing" else (),
     )  # fmt: skip
 

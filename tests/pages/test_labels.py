@@ -159,7 +159,7 @@ def test_of_many_random_texts_rightly_judged_most_are_named_only() -> None:
     ends = np.arange(1, 21, dtype=np.uint32)
     windows = [Window(1000 + at, "s", 0, "x" * 20, ends) for at in range(200)]
     judged = tuple(
-        Judged("random", at, 1000 + at, False, None if at == 150 else float(at == 100), 0.1)
+        Judged("random", at, 1000 + at, False, None if at == 150 else float(at == 100), 0.1, 0, 20)
         for at in range(200)
     )
     scores = [score(0.9, judged=judged)]
@@ -173,6 +173,25 @@ def test_of_many_random_texts_rightly_judged_most_are_named_only() -> None:
     ]  # fmt: skip
     assert len(part.rows) == QUOTED_RIGHT + 2
     assert set(part.rest).isdisjoint({1100, 1150})
+
+
+def test_a_judged_text_is_quoted_as_the_judge_saw_it() -> None:
+    words = [f"w{at} " for at in range(10)]
+    ends = np.cumsum([len(word) for word in words]).astype(np.uint32)
+    windows = [Window(7, "s", 0, "".join(words), ends)]
+    item = Judged("random", 0, 7, False, 0.0, 0.1, first=3, length=4, marked=(1,))
+    for found, said in (
+        (item, "w3 <mark>w4 </mark>w5 w6 "),
+        (dataclasses.replace(item, marked=()), "w3 w4 w5 w6 "),
+        (dataclasses.replace(item, length=8), "document 7"),
+        (dataclasses.replace(item, doc_id=8), "document 8"),
+    ):
+        scores = [score(0.9, judged=(found,))]
+        view = pole_scores(
+            pole_view("max", [LABEL], scores), scores, {"max": [], "min": []}, windows, (), ()
+        )
+        assert view is not None
+        assert str(view.parts["random"].rows[0].html).strip() == said.strip()
 
 
 def test_labels_no_better_than_chance_are_called_so_wherever_they_stand(

@@ -43,8 +43,10 @@ def windows_of(n: int, *, first_doc: int, word: str = "nothing") -> list[Window]
     ]
 
 
-def sample_of(windows: Sequence[Window], reservoir: int = 40, documents: int = 2000) -> Sample:
-    return Sample(tuple(windows), tuple(range(70_000, 70_000 + reservoir)), documents)
+def sample_of(
+    windows: Sequence[Window], reservoir: int = 40, documents: int = 2000, length: int = 49
+) -> Sample:
+    return Sample(tuple(windows), tuple(range(70_000, 70_000 + reservoir)), documents, length)
 
 
 def peaks_of(*values: float) -> np.ndarray[tuple[int], np.dtype[np.int16]]:

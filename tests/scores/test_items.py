@@ -158,9 +158,7 @@ def test_marks_of_negatives_are_those_of_positives_at_another_place() -> None:
     }
     for item, text in zip(items, texts, strict=True):
         assert text.marked
-        if item.truth:
-            assert text.marked == item.marks
-        else:
+        if not item.truth:
             assert tuple(mark - text.marked[0] for mark in text.marked) in shapes
             assert 0 <= text.marked[0] <= text.marked[-1] < len(item.window.token_ends)
 

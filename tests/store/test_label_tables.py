@@ -46,8 +46,8 @@ def test_labels_with_candidates_come_back(path: Path) -> None:
 def test_scores_come_back(path: Path) -> None:
     one = _ids(path)[0]
     judged = (
-        Judged("pole", 3, 17, True, 0.75, 0.001, (4, 5)),
-        Judged("random", 8, 2, False, None, 0.5),
+        Judged("pole", 3, 17, True, 0.75, 0.001, 7, 49, (4, 5)),
+        Judged("random", 8, 2, False, None, 0.5, 0, 12),
     )
     score = Score(
         one, "min", "a-model", "fuzzing", "a-judge", "rivers", 0.5, 0.25, (0.125, 0.75),
