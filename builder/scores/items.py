@@ -5,9 +5,9 @@ held-out half of the examples. *Negative* are texts that reach at most half-way 
 over random documents, to v. What lies between is neither, and its share is told.
 
 Four strata make up all distinct documents: ``pole``, which the examples kept and their repeats
-stand for; ``other``, the same of the other pole; ``random`` and ``middle``, random documents that
-reach at most m, and from m to half-way. What a random text reaches is over its window, of which a
-stretch is judged (:mod:`builder.scores.stretches`).
+stand for (or more, see :func:`_shares`); ``other``, the same of the other pole; ``random`` and
+``middle``, random documents that reach at most m, and from m to half-way. What a random text
+reaches is over its window, of which a stretch is judged (:mod:`builder.scores.stretches`).
 
 Nobody who labels may have seen what a label is judged on: documents in the labelers' half of either
 pole's examples are never taken. Which texts are taken follows from the direction's content hash and
@@ -204,7 +204,9 @@ def _shares(
 ) -> tuple[dict[Stratum, float], float]:
     """The shares of the strata, and of what is between; ``levels``: median, half-way and bar.
 
-    Random documents that are examples, or reach as far as they do, are counted by the examples.
+    Repeats are counted up to the length of a list only. Where more documents may share a beginning,
+    the share of the pole is that of random windows that reach the bar, if that is larger; elsewhere
+    the count is exact, and the larger of it and a sample's share would be too large on average.
     """
     middle, low, bar = levels
     total = max(1, sample.documents)
@@ -214,6 +216,9 @@ def _shares(
     docs = [*sample.reservoir_docs, *(window.doc_id for window in sample.windows)]
     values = np.concatenate(reach)
     pole = _documents(own) / total
+    # A list has at most as many examples as it is long.
+    if len(values) and any(1 + example.repeats >= len(own) for example in own):
+        pole = max(pole, min(float((values >= bar).mean()), 1 - kept))
     rest = values[[doc not in taken for doc in docs]] if docs else values
     rest = rest[rest < bar]
     each = max(0.0, 1 - pole - kept) / len(rest) if len(rest) else 0.0

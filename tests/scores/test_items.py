@@ -168,3 +168,35 @@ def test_marks_do_not_depend_on_the_order_of_the_texts() -> None:
     turned = {id(t.window): t.marked for t in fuzzing_texts(items[::-1], seed=1)}
     for text in fuzzing_texts(items, seed=1):
         assert turned[id(text.window)] == text.marked
+
+
+def test_documents_that_share_a_beginning_beyond_what_is_counted_are_positive() -> None:
+    examples = examples_of("max", 20, value=0.5, first_doc=10_000, word="river")
+    examples[0] = dataclasses.replace(examples[0], repeats=19)
+    bar = 0.5 * (1 - 0.1 * 19 / 20)
+    # Of fifty random documents, ten reach the bar, one of them exactly.
+    peaks = (peaks_of(*[0.1] * 24, 0.6), peaks_of(*[0.1] * 16, bar, *[0.6] * 8))
+    sample = sample_of(windows_of(25, first_doc=50_000), reservoir=25)
+    pool = make_pool(ID, "max", HASH, examples, sample, peaks)
+    assert pool.shares["pole"] == pytest.approx(10 / 50)
+    assert sum(pool.shares.values()) + pool.between == pytest.approx(1.0)
+    assert len(pool.items["random"]) == 16
+
+
+def test_a_complete_count_of_positives_is_taken_whatever_the_sample_says() -> None:
+    examples = examples_of("max", 20, value=0.5, first_doc=10_000, word="river")
+    examples[0] = dataclasses.replace(examples[0], repeats=18)
+    peaks = (peaks_of(*[0.1] * 24, 0.6), peaks_of(*[0.1] * 25))
+    sample = sample_of(windows_of(25, first_doc=50_000), reservoir=25)
+    pool = make_pool(ID, "max", HASH, examples, sample, peaks)
+    assert pool.shares["pole"] == pytest.approx(38 / 2000)
+
+
+def test_a_sample_in_which_fewer_reach_the_bar_does_not_lower_the_share() -> None:
+    assert pool_of().shares["pole"] == pytest.approx(20 / 2000)
+    examples = examples_of("max", 20, value=0.5, first_doc=10_000, word="river")
+    examples[0] = dataclasses.replace(examples[0], repeats=19)
+    peaks = (peaks_of(*[0.1] * 25), peaks_of(*[0.1] * 25))
+    sample = sample_of(windows_of(25, first_doc=50_000), reservoir=25, documents=100)
+    pool = make_pool(ID, "max", HASH, examples, sample, peaks)
+    assert pool.shares["pole"] == pytest.approx(39 / 100)
