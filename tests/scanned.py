@@ -1,7 +1,7 @@
 """Scanned run folders without a model: the corpus is frozen as ever, activations are made up.
 
-A document's activations follow from its text alone, as those of a model do. Shards are written as a
-scan writes them, so that everything from the merge on can be tried in a moment.
+An activation follows from the text up to its token alone, as those of a model do. Shards are
+written as a scan writes them, so that everything from the merge on can be tried in a moment.
 """
 
 from __future__ import annotations
@@ -97,10 +97,23 @@ def _tokens(document: Document) -> list[str]:
 
 
 def activations(document: Document) -> npt.NDArray[np.int16]:
-    """[DIRECTIONS, tokens], by the text alone."""
-    seed = int.from_bytes(hashlib.blake2b(document.text.encode(), digest_size=8).digest())
-    noise = np.random.default_rng(seed).standard_normal((DIRECTIONS, len(_tokens(document))))
-    return (np.clip(noise * 0.1, -1, 1) * ACTIVATION_SCALE).astype(np.int16)
+    """[DIRECTIONS, tokens]; each by the text up to it alone, as those of a model are."""
+    state = hashlib.blake2b(digest_size=8 * DIRECTIONS)
+    digests = []
+    for token in _tokens(document):
+        state.update(token.encode())
+        digests.append(state.copy().digest())
+    uniform = np.frombuffer(b"".join(digests), dtype="<u4").reshape(-1, DIRECTIONS, 2)
+    one, other = ((uniform + 0.5) / 2**32).T
+    # Normal values, after Box and Muller.
+    noise = np.sqrt(-2 * np.log(one)) * np.cos(2 * np.pi * other)
+    found: npt.NDArray[np.int16] = (noise.clip(-10, 10) * 0.1 * ACTIVATION_SCALE).astype(np.int16)
+    return found
+
+
+def _prefix(document: Document, position: int) -> int:
+    """A number for the text up to a token and with it."""
+    return xxhash.xxh3_64_intdigest("".join(_tokens(document)[: position + 1]).encode())
 
 
 def _tables(documents: list[Document], settings: ScanSettings) -> dict[str, list[dict[str, Any]]]:
@@ -109,7 +122,7 @@ def _tables(documents: list[Document], settings: ScanSettings) -> dict[str, list
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in SHARD_FILES}
     for direction in range(DIRECTIONS):
         for pole, sign in enumerate((-1, 1)):
-            rows = [_peak(document, held, direction, pole) for document in documents]
+            rows = [_peak(d, held, direction, pole, settings.window) for d in documents]
             rows.sort(key=lambda row: (sign * row["value"], row["doc_id"]))
             # A shard may keep more than it has to.
             found["examples.parquet"] += rows
@@ -140,30 +153,39 @@ def _tables(documents: list[Document], settings: ScanSettings) -> dict[str, list
         for document in documents
     ]  # fmt: skip
     found["samples.parquet"] = [
-        {
-            "priority": d.priority, "doc_id": d.doc_id, "cluster": d.cluster, "piece": 0,
-            "start": 0, "length": held[d.doc_id].shape[1],
-            "activations": held[d.doc_id].ravel().tolist(),
-        }
-        for d in documents if d.sampled
-    ]  # fmt: skip
+        _sample(d, held[d.doc_id], 2 * settings.window + 1) for d in documents if d.sampled
+    ]
     found["counts.parquet"] = _counts(documents, levels)
     return found
+
+
+def _sample(document: Document, held: npt.NDArray[np.int16], window: int) -> dict[str, Any]:
+    n = held.shape[1]
+    length = min(window, n)
+    start = (document.priority >> 24) % (n - length + 1)
+    return {
+        "priority": document.priority, "doc_id": document.doc_id, "cluster": document.cluster,
+        "piece": 0, "start": start, "length": length,
+        "activations": held[:, start : start + length].ravel().tolist(),
+    }  # fmt: skip
 
 
 def _trailing_zeros(value: int) -> int:
     return (value & -value).bit_length() - 1 if value else 64
 
 
-def _peak(document: Document, held: dict[int, Any], direction: int, pole: int) -> dict[str, Any]:
+def _peak(
+    document: Document, held: dict[int, Any], direction: int, pole: int, window: int
+) -> dict[str, Any]:
     values = held[document.doc_id][direction]
     position = int((values.argmax, values.argmin)[pole]())
-    start = max(0, position - 2)
+    start = max(0, position - window)
     return {
         "direction": direction, "role": _TEXT, "pole": pole, "doc_id": document.doc_id,
         "value": values[position] / ACTIVATION_SCALE, "cluster": document.cluster, "piece": 0,
-        "prefix": document.priority,
-        "position": position, "start": start, "activations": values[start : position + 3].tolist(),
+        "prefix": _prefix(document, position),
+        "position": position, "start": start,
+        "activations": values[start : position + window + 1].tolist(),
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,10 +16,8 @@ SCAN = {"top": 8, "reservoir": 25, "held_out": 30, "shard_documents": 40}
 
 
 def texts(n: int) -> list[str]:
-    return [
-        f"document {n} " + " ".join(WORDS_OF[(n * k + k) % len(WORDS_OF)] for k in range(1, 12))
-        for n in range(n)
-    ]
+    rng = random.Random(9)
+    return [f"{at} " + " ".join(rng.choices(WORDS_OF, k=12)) for at in range(n)]
 
 
 def scanned(folder: Path, *, copies: int = 1) -> Run:
