@@ -7,8 +7,9 @@ back before anything reads it.
 
 from __future__ import annotations
 
-import json
+import functools
 import os
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -19,6 +20,8 @@ from builder.errors import LabelerError, printable, shown
 NO_KEY = "no-key"
 #: Shorter keys are placeholders.
 SHORTEST_SECRET = 8
+#: Of a character that was escaped four times over.
+_MOST_BACKSLASHES = 15
 #: The host whose prices the shipped table holds, and which is asked where no other is named.
 DEFAULT_HOST = "api.openai.com"
 
@@ -97,11 +100,23 @@ class Access:
 
 
 def without_key(text: str, key: str) -> str:
-    """The text with every occurrence of the key, as it is or in JSON, cut out."""
+    """The text with every occurrence of the key cut out, in whatever JSON escapes it is written.
+
+    A reply is JSON within JSON, so the backslash of an escape may be escaped again.
+    """
     # Placeholders for servers that want any key ("none", "EMPTY") are words, not secrets.
-    if len(key) < SHORTEST_SECRET:
-        return text
-    return text.replace(key, "***").replace(json.dumps(key)[1:-1], "***")
+    return text if len(key) < SHORTEST_SECRET else _spellings(key).sub("***", text)
+
+
+@functools.lru_cache(maxsize=8)
+def _spellings(key: str) -> re.Pattern[str]:
+    """What finds a key of printable ASCII. Bounded, because a body may be backslashes only."""
+    return re.compile(
+        "".join(
+            rf"\\{{0,{_MOST_BACKSLASHES}}}(?:{re.escape(character)}|u00(?i:{ord(character):02x}))"
+            for character in key
+        )
+    )
 
 
 def as_detail(text: str) -> str:

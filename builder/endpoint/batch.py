@@ -229,7 +229,7 @@ def _collect(
     replies.end_batch(item.file)
     if batch.status != "completed":
         raise LabelerError(
-            f"{access.where}: batch {batch.id} {batch.status}{_why(batch)}; {kept} of "
+            f"{access.where}: batch {batch.id} {batch.status}{_why(batch, secret)}; {kept} of "
             f"{item.requests} replies came and are kept. Run the same command again for the others"
         )
     return faults
@@ -270,11 +270,11 @@ def _read_line(line: str, question: Question) -> Fault | tuple[Reply | Fault, Us
     return read_body(json.dumps(body), question)
 
 
-def _why(batch: Batch) -> str:
+def _why(batch: Batch, secret: str) -> str:
     """What the server says of a batch that failed."""
     errors = batch.errors.data if batch.errors and batch.errors.data else []
     said = "; ".join(str(error.message) for error in errors[:3])
-    return f" ({as_detail(said)})" if said else ""
+    return f" ({as_detail(without_key(said, secret))})" if said else ""
 
 
 @contextlib.contextmanager

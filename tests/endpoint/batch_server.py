@@ -24,6 +24,7 @@ class BatchServer:
     answer: Answer
     status: str = "completed"
     looks: int = 2
+    said: str = "too many tokens"
     files: dict[str, bytes] = field(default_factory=dict)
     batches: list[dict[str, Any]] = field(default_factory=list)
     seen: int = 0
@@ -75,7 +76,7 @@ class BatchServer:
                 self.files[batch[name]] = "\n".join(rows).encode()
         batch["status"] = self.status
         if self.status == "failed":
-            batch["errors"] = {"object": "list", "data": [{"message": "too many tokens"}]}
+            batch["errors"] = {"object": "list", "data": [{"message": self.said}]}
         return batch
 
 

@@ -199,3 +199,20 @@ def test_an_endpoint_without_batches_is_a_clear_error(tmp_path: Path) -> None:
         with pytest.raises(LabelerError, match="leave --batch out"):
             ask(server, replies, ASKED)
         assert replies.spend("labels") == []
+
+
+def test_the_key_is_cut_out_of_what_comes_with_a_batch(tmp_path: Path) -> None:
+    escaped = "".join(f"\\u{ord(character):04x}" for character in KEY)
+
+    def answer(request: dict[str, Any]) -> tuple[int, Any]:
+        return 200, completion_body(f'{{"label": "{escaped}"}} or {KEY}')
+
+    with serving_batches(answer) as server, Replies(tmp_path / "r.sqlite") as replies:
+        ask(server, replies, ASKED[:1])
+        found = kept(server, replies, ASKED[0])
+        server.status, server.said = "failed", f"no such key {KEY}"
+        with pytest.raises(LabelerError, match=r"failed.*no such key \*\*\*"):
+            ask(server, replies, ASKED[1:])
+
+    assert found is not None
+    assert found.content == '{"label": "***"} or ***'

@@ -15,6 +15,7 @@ from builder.endpoint import bodies, retries
 from builder.endpoint import client as client_module
 from builder.endpoint.messages import Fault, Reply
 from builder.errors import LabelerError
+from builder.labels.answers import Answer, read_reply
 from tests.endpoint.asking import DOLLAR, KEY, asking, question
 from tests.labels.endpoint import GOOD, USAGE, Response, completion, error, serving
 
@@ -36,6 +37,67 @@ def test_a_kept_reply_says_so_and_is_otherwise_the_same(tmp_path: Path) -> None:
     assert replace(second, cached=False) == first
     assert (first.content, first.cost) == ("an answer", 1.0)
     assert len(endpoint.requests) == 1
+
+
+TOUGH_KEY = "sk-live/abc+DEF0123456789xyz"
+SPELLINGS = [
+    TOUGH_KEY,
+    TOUGH_KEY.replace("/", "\\/"),
+    TOUGH_KEY.replace("+", "\\u002B"),
+    "".join(f"\\u{ord(character):04x}" for character in TOUGH_KEY),
+]
+
+
+@pytest.mark.parametrize("is_inner", [False, True])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_the_key_is_cut_out_in_whatever_escapes_a_server_writes_it(
+    spelling: str, is_inner: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABEL_KEY", TOUGH_KEY)
+    content = json.dumps(GOOD | {"explanation": "It says PLACE."})
+    if is_inner:  # escaped in the answer, which is escaped once more in the body
+        body = completion(content.replace("PLACE", spelling)).body
+    else:
+        body = completion(content).body.replace("PLACE", spelling)
+    with (
+        serving(always(Response(body))) as endpoint,
+        asking(endpoint.url, tmp_path) as (client, _),
+    ):
+        reply = client.ask(question())
+        assert isinstance(reply, Reply)
+        answer = read_reply(reply)
+
+    assert isinstance(answer, Answer)
+    assert answer.explanation == "It says ***."
+    for path in tmp_path.iterdir():
+        assert TOUGH_KEY[8:].encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_the_key_is_cut_out_of_what_a_server_says_of_an_error(
+    spelling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABEL_KEY", TOUGH_KEY)
+    body = '{"error": {"message": "bad PLACE", "code": null}}'.replace("PLACE", spelling)
+    with (
+        serving(always(Response(body, 400))) as endpoint,
+        asking(endpoint.url, tmp_path) as (client, _),
+    ):
+        fault = client.ask(question())
+
+    assert isinstance(fault, Fault)
+    assert fault.detail == "HTTP 400: bad ***"
+
+
+def test_a_body_of_nothing_but_backslashes_is_searched_for_the_key_all_the_same(
+    tmp_path: Path,
+) -> None:
+    body = "\\" * 200_000 + KEY
+    with serving(always(Response(body))) as endpoint, asking(endpoint.url, tmp_path) as (client, _):
+        fault = client.ask(question())
+
+    assert isinstance(fault, Fault)
+    assert fault.reason == "malformed"
 
 
 def test_asking_again_takes_the_place_of_the_kept_reply_and_is_paid_for(tmp_path: Path) -> None:
