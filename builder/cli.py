@@ -385,7 +385,8 @@ def _print_requests(plan: dict[str, Estimate]) -> None:
     for stage, found in plan.items():
         price = "price not known" if found.cost is None else f"at most ${found.cost:,.2f}"
         print(
-            f"{stage}: {found.requests:,} requests, {found.kept:,} of them answered already; "
+            f"{stage}: {found.requests:,} requests, {found.kept:,} of them answered already"
+            f"{f', {found.in_batch:,} on their way in a batch' if found.in_batch else ''}; "
             f"{found.to_ask:,} to ask, about {found.prompt_tokens:,} tokens of prompts and at most "
             f"{found.completion_tokens:,} of replies, {price}"
         )

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from builder import __version__
 from builder.config import LabelSettings
 from builder.endpoint.access import Access
-from builder.endpoint.batch import BatchJob, answer_batch
+from builder.endpoint.batch import BatchJob, answer_batch, collect_batches
 from builder.endpoint.budget import Budget
 from builder.endpoint.client import ChatClient
 from builder.endpoint.estimate import Estimate, estimate_questions
@@ -52,8 +52,8 @@ def make_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) ->
     asked for lack of budget; labels stand in the database.
 
     ``retry_failed``: kept replies that became no label are asked for again; ``batch``: what is not
-    kept is asked through the endpoint for batches, which may take a day. Raises ConfigError,
-    LabelerError and StoreError.
+    kept is asked through the endpoint for batches, which may take a day. What is on its way in one
+    is collected first in any case. Raises ConfigError, LabelerError and StoreError.
     """
     settings = _checked(run)
     if settings.labeler == "keywords" and (batch or retry_failed):
@@ -68,9 +68,11 @@ def make_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) ->
                 *(item for item in store.labels(candidates=True) if item.labeler == labeler),
                 *(item for item in store.label_failures() if item.labeler == labeler),
             ]
-            if store.label_fingerprint(labeler) == wanted and not _open(known, retry_failed):
-                return _summary(known)
             with timed() as cost, _maybe_replies(run, settings) as replies:
+                is_made = store.label_fingerprint(labeler) == wanted
+                is_made &= not _open(known, retry_failed)
+                if is_made and not (replies and replies.batches()):
+                    return _summary(known)
                 results = _results(store, run, settings, replies, retry_failed, batch)
                 spend = replies.spend(STAGE) if replies else []
         with RunStore(run.database_path, read_only=False) as store:
@@ -102,7 +104,13 @@ def plan_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) ->
             return None if is_failed and retry_failed else reply
 
         background = Background.from_windows(store.reservoir())
-        return estimate_questions(questions(evidences(store), background, settings), kept, price)
+        asked = questions(evidences(store), background, settings)
+        return estimate_questions(
+            asked,
+            kept,
+            price,
+            lambda question: replies is not None and replies.is_in_batch(key_of(question, access)),
+        )
 
 
 def evidences(store: RunStore) -> Iterator[Evidence]:
@@ -163,8 +171,8 @@ def _results(
         return [item for results in tqdm(found, **_bar(poles)) for item in results]
     access, price = Access.of(settings), _price(settings, batch)
     faults = None
-    if batch:
-        faults = _ask_in_batch(store, run, settings, replies, background, retry_failed, price)
+    if batch or replies.batches():
+        faults = _ask_in_batch(store, run, settings, replies, background, retry_failed, batch)
     budget = Budget(settings.budget, replies.spent(price))
     with ChatClient(
         access, replies, stage=STAGE, price=price, budget=budget, offline=faults
@@ -193,20 +201,24 @@ def _ask_in_batch(
     replies: Replies,
     background: Background,
     retry_failed: bool,
-    price: Price | None,
-) -> dict[str, Fault]:
-    """Has all questions answered through the batch endpoint; why some are not, by their key."""
+    batch: bool,
+) -> dict[str, Fault] | None:
+    """Has all questions answered through the batch endpoint; why some are not, by their key.
+
+    Without ``batch`` only what is on its way there is collected.
+    """
 
     def again(reply: Reply) -> bool:
         return retry_failed and isinstance(read_reply(reply), Fault)
 
-    budget = Budget(settings.budget, replies.spent(price))
-    return answer_batch(
-        lambda: questions(evidences(store), background, settings),
-        Access.of(settings),
-        replies,
-        BatchJob(STAGE, run.folder, price, budget, again),
-    )
+    def asked() -> Iterator[Question]:
+        return questions(evidences(store), background, settings)
+
+    job = BatchJob(STAGE, run.folder, _price(settings, True), settings.budget, again)
+    if batch:
+        return answer_batch(asked, Access.of(settings), replies, job)
+    collect_batches(asked, Access.of(settings), replies, job)
+    return None
 
 
 def _checked(run: Run) -> LabelSettings:

@@ -25,7 +25,7 @@ from builder.endpoint.estimate import Estimate, estimate_questions
 from builder.endpoint.messages import Asker, Fault, Question, Reply
 from builder.endpoint.prices import check_budget, find_price
 from builder.endpoint.replies import REPLIES, Replies, key_of
-from builder.errors import ConfigError
+from builder.errors import ConfigError, LabelerError
 from builder.execute import disk_errors
 from builder.labels.evidence import Background
 from builder.labels.keywords import LABELER as KEYWORDS
@@ -151,6 +151,11 @@ def _asking(run: Run) -> Iterator[ChatClient | None]:
         return
     price = find_price(judge)
     with Replies(run.folder / REPLIES) as replies:
+        if replies.batches():
+            raise LabelerError(
+                f"{run.folder}: labels are on their way in a batch; collect them first, with the "
+                "`weightatlas label` that asked for them"
+            )
         budget = Budget(judge.budget, replies.spent(price))
         access = Access.of(judge)
         with ChatClient(access, replies, stage=STAGE, price=price, budget=budget) as client:

@@ -258,6 +258,40 @@ def test_a_batch_gives_the_same_labels_at_the_price_of_batches(
     assert spend.cost == pytest.approx(9 * 0.2 / 2)
 
 
+def test_what_is_on_its_way_in_a_batch_is_not_asked_again_without_one(
+    scanned: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def die(*args: object) -> Any:
+        raise KeyboardInterrupt
+
+    def answer(request: dict[str, Any]) -> tuple[int, Any]:
+        return 200, completion_body(json.dumps(GOOD))
+
+    def run(command: str, *flags: str) -> int:
+        names = ["--model", "scripted", "--base-url", server.url]
+        return cli.main([command, str(scanned.folder), *names, *flags])
+
+    with serving_batches(answer) as server:
+        server.looks = 10**6
+        with monkeypatch.context() as patch:
+            patch.setattr(batch, "_wait", die)
+            assert run("label", "--batch") == 130
+        assert run("label") == 1
+        assert f"{POLES} requests are on their way in a batch" in capsys.readouterr().err
+        assert run("label", "--plan") == 0
+        assert f"{POLES} on their way in a batch; 0 to ask" in capsys.readouterr().out
+        assert run("score") == 1
+        assert "labels are on their way in a batch" in capsys.readouterr().err
+        server.looks = 0
+        assert run("label") == 0
+        assert "8 poles labelled" in capsys.readouterr().out
+
+    assert (server.live, len(server.batches)) == (0, 1)
+    with RunStore(scanned.database_path) as store:
+        (spend,) = store.spend()
+    assert (spend.requests, spend.unmetered) == (POLES, 0)
+
+
 @pytest.mark.parametrize("flag", ["--batch", "--retry-failed"])
 def test_flags_for_a_model_are_refused_without_one(
     flag: str, scanned: Run, capsys: pytest.CaptureFixture[str]

@@ -3,7 +3,8 @@
 What is not kept yet is uploaded as one or more files of requests, each of which becomes a batch.
 Which, is remembered with the kept replies before and after each step, so that a process that ends
 while it waits, or is killed at any point, goes on with the same batches. A batch that is ready is
-collected into the kept replies: every reply as if it had been asked for alone.
+collected into the kept replies: every reply as if it had been asked for alone. A batch costs money,
+so it is never made twice: one whose creation was not confirmed is looked for before another try.
 
 Source: OpenAI, "Batch API" (files with purpose ``batch``, at most 50,000 lines and 200 MB).
 """
@@ -11,9 +12,11 @@ Source: OpenAI, "Batch API" (files with purpose ``batch``, at most 50,000 lines 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tqdm import tqdm
 
 from builder.endpoint.access import NO_KEY, Access, as_detail, without_key
-from builder.endpoint.bodies import Form, most_usage, read_body, request_body
+from builder.endpoint.bodies import Form, most_usage, older_form, read_body, request_body
 from builder.endpoint.budget import Budget
 from builder.endpoint.messages import Fault, Question, Reply
 from builder.endpoint.prices import Price
@@ -32,29 +35,51 @@ if TYPE_CHECKING:
     import openai
     from openai.types import Batch
 
+logger = logging.getLogger(__name__)
+
 #: Of one file of requests; hosted endpoints take 50,000 lines and 200 MB.
 MAX_REQUESTS, MAX_BYTES = 40_000, 150_000_000
 #: Bytes of all answers of one batch.
 MAX_ANSWERS = 1_000_000_000
 #: Seconds between two looks at a batch.
 PAUSE = 30.0
+#: Attempts to make a batch, seconds between them, and batches that are looked through for it.
+MAX_CREATIONS, CREATION_PAUSE, MAX_LISTED = 3, 5.0, 2000
 ENDPOINT: Final = "/v1/chat/completions"
 _ENDED = ("completed", "failed", "expired", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
 class BatchJob:
-    """What a batch is for: the stage it is counted for, at which price, within which budget.
+    """What a batch is for: the stage it is counted for, at which price, within which limit.
 
-    ``again`` tells which kept replies are to be asked for again; ``folder`` takes files of
-    requests and answers while they are worked on.
+    ``limit`` is in US dollars, for all that the kept replies count, None without one; ``again``
+    tells which kept replies are to be asked for again; ``folder`` takes files of requests and
+    answers while they are worked on.
     """
 
     stage: str
     folder: Path
     price: Price | None
-    budget: Budget
+    limit: float | None
     again: Callable[[Reply], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """All that the steps of a batch share."""
+
+    client: openai.OpenAI
+    key: str
+    questions: Callable[[], Iterable[Question]]
+    access: Access
+    replies: Replies
+    job: BatchJob
+
+    def is_ours(self, item: OpenBatch) -> bool:
+        """Whether a batch holds what is asked here."""
+        wanted = (self.job.stage, self.access.model, self.access.where)
+        return (item.stage, item.model, item.endpoint) == wanted
 
 
 def answer_batch(
@@ -62,70 +87,127 @@ def answer_batch(
 ) -> dict[str, Fault]:
     """Asks all questions whose reply is not kept, and waits for the replies, which are then kept.
 
-    Gives, by key, why a question has no reply. Questions are gone through several times, so that
-    they need not be in memory. Raises LabelerError when the endpoint has no batches, or one failed
-    or expired (what it did answer is kept), and ConfigError for a batch of another model.
+    Gives, by key, why a question has no reply. Batches that are on their way are collected first. A
+    server that refuses every line for its form is asked in an older one. Questions are gone through
+    several times, so that they need not be in memory. Raises LabelerError when the endpoint has no
+    batches, or one failed or expired (what it did answer is kept), and ConfigError for a batch of
+    another model.
     """
+    with _working(questions, access, replies, job) as work:
+        for item in replies.batches():
+            if not work.is_ours(item):
+                raise ConfigError(
+                    f"{item.id or item.file}: a batch of {item.model!r} at {item.endpoint} for "
+                    f"{item.stage} is not collected yet; do that first, with the same settings"
+                )
+        faults = _collect_all(work)
+        form = Form()
+        while True:
+            faults |= _submit(work, form, faults.keys())
+            asked = sum(item.requests for item in replies.batches())
+            found = _collect_all(work)
+            older = _older_form(found, form) if len(found) == asked else None
+            if older is None:
+                return faults | found
+            logger.info("%s: asking again in an older form", access.where)
+            form = older
+
+
+def collect_batches(
+    questions: Callable[[], Iterable[Question]], access: Access, replies: Replies, job: BatchJob
+) -> None:
+    """Keeps the replies of the batches that have ended and hold what is asked here.
+
+    Raises LabelerError, when all are looked at, where one has not ended: what is asked twice is
+    paid for twice.
+    """
+    if not replies.batches():
+        return
+    waiting: list[tuple[str, int]] = []
+    with _working(questions, access, replies, job) as work:
+        for item in filter(work.is_ours, replies.batches()):
+            batch_id = item.id or _find(work, item)
+            if not batch_id:  # a file that never became a batch is not worked on
+                replies.end_batch(item.file)
+                continue
+            replies.set_batch(item.file, batch_id)
+            batch = work.client.batches.retrieve(batch_id)
+            if batch.status in _ENDED:
+                _collect(work, batch, item)
+            else:
+                waiting.append((batch_id, item.requests))
+    if waiting:
+        names = ", ".join(as_detail(batch_id) for batch_id, _ in waiting[:5])
+        raise LabelerError(
+            f"{access.where}: {sum(n for _, n in waiting):,} requests are on their way in a batch "
+            f"({names}); run the same command later, or with --batch to wait for them"
+        )
+
+
+@contextlib.contextmanager
+def _working(
+    questions: Callable[[], Iterable[Question]], access: Access, replies: Replies, job: BatchJob
+) -> Iterator[_Work]:
     import openai
 
     key = access.key()
-    faults: dict[str, Fault] = {}
     with (
         _clear_errors(access, key),
         openai.OpenAI(
             api_key=key or NO_KEY, base_url=access.base_url or None, timeout=access.timeout
         ) as client,
     ):
-        running = replies.batches()
-        if not running:
-            faults |= _submit(client, questions(), access, replies, job)
-            running = replies.batches()
-        for item in running:
-            if (item.stage, item.model, item.endpoint) != (job.stage, access.model, access.where):
-                raise ConfigError(
-                    f"{item.id or item.file}: a batch of {item.model!r} at {item.endpoint} for "
-                    f"{item.stage} is not collected yet; do that first, with the same settings"
-                )
-            batch = _wait(client, _started(client, item, replies), item)
-            faults |= _collect(client, batch, item, questions(), access, replies, job, key)
+        yield _Work(client, key, questions, access, replies, job)
+
+
+def _collect_all(work: _Work) -> dict[str, Fault]:
+    """Waits for every batch and keeps its replies; gives why questions in them have none."""
+    faults: dict[str, Fault] = {}
+    for item in work.replies.batches():
+        faults |= _collect(work, _wait(work.client, _started(work, item), item), item)
     return faults
 
 
-def _submit(
-    client: openai.OpenAI,
-    questions: Iterable[Question],
-    access: Access,
-    replies: Replies,
-    job: BatchJob,
-) -> dict[str, Fault]:
-    """Hands over all that is not kept and fits the budget; gives what does not."""
+def _older_form(faults: dict[str, Fault], form: Form) -> Form | None:
+    """The form to ask in again where every question was refused for the form it has."""
+    said = [fault.detail.lower() for fault in faults.values()]
+    if not said or not all(text.startswith(("http 400", "http 422")) for text in said):
+        return None
+    older = {older_form(form, text) for text in said}
+    return older.pop() if len(older) == 1 else None
+
+
+def _submit(work: _Work, form: Form, done: Collection[str]) -> dict[str, Fault]:
+    """Hands over all that is not kept, not ``done`` and fits the budget; gives what does not.
+
+    ``done`` are keys of questions that a batch had and did not answer.
+    """
     faults: dict[str, Fault] = {}
-    for requests, path in _files(questions, access, replies, job, faults):
+    replies, job = work.replies, work.job
+    for requests, path in _files(work, form, done, faults):
         with path.open("rb") as file:
-            uploaded = client.files.create(file=("requests.jsonl", file), purpose="batch")
+            uploaded = work.client.files.create(file=("requests.jsonl", file), purpose="batch")
         if not uploaded.id:  # a server that answers something else altogether
-            raise LabelerError(f"{access.where}: does not take files of requests")
-        replies.begin_batch(uploaded.id, requests, job.stage, access, job.price)
+            raise LabelerError(f"{work.access.where}: does not take files of requests")
+        replies.begin_batch(uploaded.id, requests, job.stage, work.access, job.price)
         path.unlink()
         item = next(item for item in replies.batches() if item.file == uploaded.id)
-        _started(client, item, replies)
+        _started(work, item)
     return faults
 
 
 def _files(
-    questions: Iterable[Question],
-    access: Access,
-    replies: Replies,
-    job: BatchJob,
-    faults: dict[str, Fault],
+    work: _Work, form: Form, done: Collection[str], faults: dict[str, Fault]
 ) -> Iterator[tuple[list[tuple[str, Usage]], Path]]:
     """Files of requests within the limits, with their keys; what exceeds the budget is a fault."""
+    access, replies, job = work.access, work.replies, work.job
+    budget = Budget(job.limit, replies.spent(job.price))
     path = job.folder / "batch.jsonl.part"
-    seen: set[str] = set()
+    seen = set(done)
     requests: list[tuple[str, Usage]] = []
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(path.open("w", encoding="utf-8"))
-        for question in questions:
+        for question in work.questions():
             key = key_of(question, access)
             reply = replies.find(key)
             if key in seen or (reply is not None and not job.again(reply)):
@@ -134,12 +216,12 @@ def _files(
             most = most_usage(question)
             price = job.price
             dearest = price.of(most.prompt_tokens, most.completion_tokens) if price else 0.0
-            if not job.budget.reserve(dearest, wait=False):
+            if not budget.reserve(dearest, wait=False):
                 faults[key] = Fault(
-                    "budget", f"not asked: the budget of ${job.budget.limit:,.2f} is used up"
+                    "budget", f"not asked: the budget of ${budget.limit:,.2f} is used up"
                 )
                 continue
-            body = request_body(question, access, Form())
+            body = request_body(question, access, form)
             line = {"custom_id": key, "method": "POST", "url": ENDPOINT, "body": body}
             file.write(json.dumps(line) + "\n")
             requests.append((key, most))
@@ -154,20 +236,35 @@ def _files(
         path.unlink(missing_ok=True)
 
 
-def _started(client: openai.OpenAI, item: OpenBatch, replies: Replies) -> str:
+def _started(work: _Work, item: OpenBatch) -> str:
     """The id of the batch that a file became; it becomes one now if it did not before."""
+    import openai
+
     if item.id:
         return item.id
+    tries = 0
     # The process may have ended between the start of a batch and the note of its id.
-    found = next(
-        (batch.id for batch in client.batches.list() if batch.input_file_id == item.file), ""
-    )
-    if not found:
-        found = client.batches.create(
-            input_file_id=item.file, endpoint=ENDPOINT, completion_window="24h"
-        ).id
-    replies.set_batch(item.file, found)
+    while not (found := _find(work, item)):
+        # The client would try again by itself, and there would be two batches.
+        once = work.client.with_options(max_retries=0)
+        try:
+            found = once.batches.create(
+                input_file_id=item.file, endpoint=ENDPOINT, completion_window="24h"
+            ).id
+            break
+        except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError):
+            tries += 1
+            if tries == MAX_CREATIONS:
+                raise
+            time.sleep(CREATION_PAUSE)
+    work.replies.set_batch(item.file, found)
     return found
+
+
+def _find(work: _Work, item: OpenBatch) -> str:
+    """The id of the batch that the endpoint made of a file; empty when it made none."""
+    listed = itertools.islice(work.client.batches.list(limit=100), MAX_LISTED)
+    return next((batch.id for batch in listed if batch.input_file_id == item.file), "")
 
 
 def _wait(client: openai.OpenAI, batch_id: str, item: OpenBatch) -> Batch:
@@ -183,35 +280,27 @@ def _wait(client: openai.OpenAI, batch_id: str, item: OpenBatch) -> Batch:
             time.sleep(PAUSE)
 
 
-def _collect(
-    client: openai.OpenAI,
-    batch: Batch,
-    item: OpenBatch,
-    questions: Iterable[Question],
-    access: Access,
-    replies: Replies,
-    job: BatchJob,
-    secret: str,
-) -> dict[str, Fault]:
+def _collect(work: _Work, batch: Batch, item: OpenBatch) -> dict[str, Fault]:
     """Keeps every reply of a batch that has ended; gives why others have none."""
+    access, replies, job = work.access, work.replies, work.job
     places: dict[str, tuple[int, int]] = {}
     path = job.folder / "answers.jsonl.part"
     try:
         with path.open("wb") as file:
             for file_id in (batch.output_file_id, batch.error_file_id):
                 if file_id:
-                    places |= _download(client, file_id, file)
+                    places |= _download(work.client, file_id, file)
         faults: dict[str, Fault] = {}
         kept = 0
         with path.open("rb") as file:
-            for question in questions:
+            for question in work.questions():
                 key = key_of(question, access)
                 request = replies.last_request(key)
                 if key not in places or request is None:
                     continue
                 start, length = places.pop(key)
                 file.seek(start)
-                text = without_key(file.read(length).decode("utf-8", "replace"), secret)
+                text = without_key(file.read(length).decode("utf-8", "replace"), work.key)
                 result = _read_line(text, question)
                 if isinstance(result, Fault):
                     faults[key] = result
@@ -226,10 +315,11 @@ def _collect(
                         replies.settle(request, usage, job.price)
     finally:
         path.unlink(missing_ok=True)
-    replies.end_batch(item.file)
+    # What other settings asked for was answered all the same, and is paid for.
+    replies.end_batch(item.file, answered=places)
     if batch.status != "completed":
         raise LabelerError(
-            f"{access.where}: batch {batch.id} {batch.status}{_why(batch, secret)}; {kept} of "
+            f"{access.where}: batch {batch.id} {batch.status}{_why(batch, work.key)}; {kept} of "
             f"{item.requests} replies came and are kept. Run the same command again for the others"
         )
     return faults

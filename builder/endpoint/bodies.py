@@ -8,7 +8,7 @@ count of minus five, of a string or of a million would spoil every sum and the b
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 from builder.endpoint.access import Access, as_detail
@@ -23,6 +23,7 @@ CHARACTERS_PER_TOKEN = 4
 AROUND = 500
 #: A byte of a reply is at most a token; models that think first count more than they show.
 UNSEEN = 4
+_FORMAT_WORDS = ("response_format", "json_schema", "guided", "grammar", "structured output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,17 @@ class Form:
 
     use_schema: bool = True
     tokens_parameter: str = "max_completion_tokens"
+
+
+def older_form(form: Form, said: str) -> Form | None:
+    """The form without what a server says, in lower case, that it does not know; None if it names
+    nothing that could be left out.
+    """
+    if form.use_schema and any(word in said for word in _FORMAT_WORDS):
+        return replace(form, use_schema=False)
+    if form.tokens_parameter != "max_tokens" and form.tokens_parameter in said:
+        return replace(form, tokens_parameter="max_tokens")
+    return None
 
 
 def request_body(question: Question, access: Access, form: Form) -> dict[str, Any]:

@@ -14,12 +14,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.endpoint import retries
 from builder.endpoint.access import Access, as_detail, without_key
-from builder.endpoint.bodies import MAX_BODY, Form, most_usage, read_body, request_body
+from builder.endpoint.bodies import MAX_BODY, Form, most_usage, older_form, read_body, request_body
 from builder.endpoint.budget import Budget
 from builder.endpoint.gate import Gate
 from builder.endpoint.messages import Fault, Question, Reply
@@ -40,7 +39,6 @@ logger = logging.getLogger(__name__)
 GIVE_UP_AFTER = 25
 #: Of a question without a reply where nothing is sent.
 NOT_ASKED = Fault("http", "not asked; run the same command again")
-_FORMAT_WORDS = ("response_format", "json_schema", "guided", "grammar", "structured output")
 
 
 class _OtherFormError(Exception):
@@ -248,11 +246,8 @@ class ChatClient:
 
     def _adapt(self, said: str, form: Form) -> bool:
         """Whether the request should be made again without what the server does not know."""
-        if form.use_schema and any(word in said for word in _FORMAT_WORDS):
-            other = replace(form, use_schema=False)
-        elif form.tokens_parameter != "max_tokens" and form.tokens_parameter in said:
-            other = replace(form, tokens_parameter="max_tokens")
-        else:
+        other = older_form(form, said)
+        if other is None:
             return False
         logger.info("%s: asking again in an older form: %s", self._access.where, said)
         with self._lock:

@@ -12,7 +12,8 @@ from builder.endpoint.prices import Price
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Requests that a stage needs, and those among them whose reply is ``kept``.
+    """Requests that a stage needs, and those among them whose reply is ``kept`` or ``in_batch``,
+    on its way in a batch.
 
     ``prompt_tokens`` is for those to ask, at four characters a token; ``completion_tokens`` is the
     most the replies to them can have. ``cost`` is for both, in US dollars, None where no price is
@@ -24,11 +25,12 @@ class Estimate:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: float | None = 0.0
+    in_batch: int = 0
 
     @property
     def to_ask(self) -> int:
         """Requests that would be sent."""
-        return self.requests - self.kept
+        return self.requests - self.kept - self.in_batch
 
     def __add__(self, other: Estimate) -> Estimate:
         unknown = self.cost is None or other.cost is None
@@ -38,17 +40,23 @@ class Estimate:
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
             None if unknown else (self.cost or 0.0) + (other.cost or 0.0),
+            self.in_batch + other.in_batch,
         )
 
 
 def estimate_questions(
-    questions: Iterable[Question], kept: Callable[[Question], Reply | None], price: Price | None
+    questions: Iterable[Question],
+    kept: Callable[[Question], Reply | None],
+    price: Price | None,
+    in_batch: Callable[[Question], bool] = lambda question: False,
 ) -> Estimate:
-    """The estimate of these questions; one whose reply is kept costs nothing."""
+    """The estimate of these questions; one whose reply is kept or on its way costs nothing."""
     total = Estimate()
     for question in questions:
         if kept(question) is not None:
             total += Estimate(requests=1, kept=1)
+        elif in_batch(question):
+            total += Estimate(requests=1, in_batch=1)
         else:
             prompt = expected_prompt_tokens(question)
             completion = question.max_completion_tokens

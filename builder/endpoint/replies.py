@@ -22,7 +22,7 @@ import json
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -196,11 +196,26 @@ class Replies:
         with self._lock, self._errors():
             self._connection.execute("UPDATE batches SET id = ? WHERE file = ?", [batch, file])
 
-    def end_batch(self, file: str) -> None:
-        """Forgets a batch that is collected, and its requests that were not answered."""
+    def end_batch(self, file: str, answered: Iterable[str] = ()) -> None:
+        """Forgets a batch that is collected, and its requests that were not answered.
+
+        ``answered`` are keys of requests that were, though nobody asks for them any more.
+        """
         with self._lock, self._errors(), self._transaction():
+            self._connection.executemany(
+                "UPDATE requests SET batch = '' WHERE batch = ? AND key = ?",
+                [(file, key) for key in answered],
+            )
             self._connection.execute("DELETE FROM requests WHERE batch = ?", [file])
             self._connection.execute("DELETE FROM batches WHERE file = ?", [file])
+
+    def is_in_batch(self, key: str) -> bool:
+        """Whether a request for a key is on its way in a batch."""
+        with self._lock, self._errors():
+            row = self._connection.execute(
+                "SELECT 1 FROM requests WHERE key = ? AND batch != '' LIMIT 1", [key]
+            ).fetchone()
+        return row is not None
 
     def batches(self) -> list[OpenBatch]:
         """What was handed to a batch endpoint and is not collected yet."""

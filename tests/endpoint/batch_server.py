@@ -18,7 +18,11 @@ Answer = Callable[[dict[str, Any]], tuple[int, Any] | None]
 
 @dataclass
 class BatchServer:
-    """What was handed over: files by id, batches in order; ``looks`` until one has ended."""
+    """What was handed over: files by id, batches in order; ``looks`` until one has ended.
+
+    So many creations are answered with an error (``unmade``), or not at all although the batch is
+    made (``unconfirmed``). ``live`` counts questions asked one by one.
+    """
 
     url: str
     answer: Answer
@@ -28,6 +32,10 @@ class BatchServer:
     files: dict[str, bytes] = field(default_factory=dict)
     batches: list[dict[str, Any]] = field(default_factory=list)
     seen: int = 0
+    unmade: int = 0
+    unconfirmed: int = 0
+    creations: int = 0
+    live: int = 0
     broken: set[str] = field(default_factory=set)
 
     def lines(self, number: int) -> list[dict[str, Any]]:
@@ -46,6 +54,15 @@ class BatchServer:
         }  # fmt: skip
         self.batches.append(batch)
         return batch
+
+    def create_or_not(self) -> tuple[bool, bool]:
+        """Whether a batch is made now, and whether the client is told."""
+        self.creations += 1
+        if self.unmade:
+            self.unmade -= 1
+            return False, True
+        self.unconfirmed -= 1
+        return True, self.unconfirmed < 0
 
     def look(self, batch_id: str) -> dict[str, Any]:
         """A batch, which ends when it was looked at often enough."""
@@ -90,6 +107,16 @@ def completion_body(text: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _uploaded(content_type: str, data: bytes) -> bytes:
+    head = f"content-type: {content_type}\r\n\r\n".encode()
+    form = email.message_from_bytes(head + data, policy=email.policy.HTTP)
+    found: Any = {
+        part.get_param("name", header="content-disposition"): part for part in form.iter_parts()
+    }
+    payload: bytes = found["file"].get_payload(decode=True)
+    return payload
+
+
 @contextlib.contextmanager
 def serving_batches(answer: Answer) -> Iterator[BatchServer]:
     """A server of files and batches on a free local port."""
@@ -103,17 +130,24 @@ def serving_batches(answer: Answer) -> Iterator[BatchServer]:
             if self.path in server.broken:
                 self._send({"error": {"message": "no such thing"}}, 404)
             elif self.path == "/v1/files":
-                head = f"content-type: {self.headers['content-type']}\r\n\r\n".encode()
-                form = email.message_from_bytes(head + data, policy=email.policy.HTTP)
-                found: Any = {
-                    part.get_param("name", header="content-disposition"): part
-                    for part in form.iter_parts()
-                }
                 name = f"file-{sum(name.startswith('file-') for name in server.files)}"
-                server.files[name] = found["file"].get_payload(decode=True)
+                server.files[name] = _uploaded(self.headers["content-type"], data)
                 self._send({"id": name, "object": "file", "purpose": "batch"})
+            elif self.path == "/v1/chat/completions":
+                server.live += 1
+                self._send(completion_body("live"))
             else:
-                self._send(server.create(json.loads(data)["input_file_id"]))
+                self._create(data)
+
+        def _create(self, data: bytes) -> None:
+            is_made, is_said = server.create_or_not()
+            if not is_made:
+                self._send({"error": {"message": "try again"}}, 503)
+                return
+            batch = server.create(json.loads(data)["input_file_id"])
+            self.close_connection |= not is_said
+            if is_said:
+                self._send(batch)
 
         def do_GET(self) -> None:
             parts = self.path.partition("?")[0].split("/")[2:]

@@ -9,9 +9,8 @@ import pytest
 
 from builder.endpoint import batch
 from builder.endpoint.access import Access
-from builder.endpoint.batch import BatchJob, answer_batch
+from builder.endpoint.batch import BatchJob, answer_batch, collect_batches
 from builder.endpoint.bodies import most_usage
-from builder.endpoint.budget import Budget
 from builder.endpoint.messages import Fault, Question, Reply
 from builder.endpoint.prices import Price
 from builder.endpoint.replies import Replies, key_of
@@ -23,6 +22,7 @@ from tests.endpoint.batch_server import BatchServer, completion_body, serving_ba
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "PAUSE", 0.01)
+    monkeypatch.setattr(batch, "CREATION_PAUSE", 0.01)
 
 
 def good(request: dict[str, Any]) -> tuple[int, Any]:
@@ -41,8 +41,7 @@ def ask(
 ) -> dict[str, Fault]:
     access = Access(model, server.url, api_key_env="LABEL_KEY")
     folder = replies._path.parent
-    budget = Budget(limit, replies.spent(price))
-    job = BatchJob("labels", folder, price, budget, lambda reply: again)
+    job = BatchJob("labels", folder, price, limit, lambda reply: again)
     return answer_batch(lambda: iter(questions), access, replies, job)
 
 
@@ -216,3 +215,106 @@ def test_the_key_is_cut_out_of_what_comes_with_a_batch(tmp_path: Path) -> None:
 
     assert found is not None
     assert found.content == '{"label": "***"} or ***'
+
+
+def test_a_batch_whose_creation_was_not_confirmed_is_found_and_not_made_again(
+    tmp_path: Path,
+) -> None:
+    with serving_batches(good) as server, Replies(tmp_path / "r.sqlite") as replies:
+        server.unconfirmed = 1
+        assert ask(server, replies, ASKED) == {}
+        assert all(kept(server, replies, item) for item in ASKED)
+
+    assert len(server.batches) == 1
+    assert server.creations == 1
+
+
+def test_a_batch_that_was_not_made_is_asked_for_again_a_few_times(tmp_path: Path) -> None:
+    with serving_batches(good) as server, Replies(tmp_path / "r.sqlite") as replies:
+        server.unmade = 2
+        assert ask(server, replies, ASKED) == {}
+        assert (len(server.batches), server.creations) == (1, 3)
+        server.unmade = 9
+        with pytest.raises(LabelerError, match="what was handed over is remembered"):
+            ask(server, replies, [question(9)])
+
+    assert (len(server.batches), server.creations) == (1, 6)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "said", "forms"),
+    [
+        ("response_format", "response_format json_schema is not supported", 2),
+        ("max_completion_tokens", "unknown parameter max_completion_tokens", 2),
+        ("messages", "messages are not supported", 1),
+    ],
+)
+def test_a_batch_that_is_refused_for_its_form_is_handed_over_in_an_older_one(
+    unknown: str, said: str, forms: int, tmp_path: Path
+) -> None:
+    def answer(request: dict[str, Any]) -> tuple[int, Any]:
+        refused = unknown in request["body"]
+        return (400, {"error": {"message": said}}) if refused else good(request)
+
+    with serving_batches(answer) as server, Replies(tmp_path / "r.sqlite") as replies:
+        faults = ask(server, replies, ASKED)
+
+    assert len(server.batches) == forms
+    assert len(faults) == (len(ASKED) if forms == 1 else 0)
+
+
+def collect(server: BatchServer, replies: Replies, questions: Sequence[Question]) -> None:
+    access = Access("m", server.url, api_key_env="LABEL_KEY")
+    job = BatchJob("labels", replies._path.parent, DOLLAR, None, lambda reply: False)
+    collect_batches(lambda: iter(questions), access, replies, job)
+
+
+def hand_over(server: BatchServer, replies: Replies, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves the questions with the server, as a process that is killed while it waits does."""
+
+    def die(*args: object) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "_wait", die)
+        with pytest.raises(KeyboardInterrupt):
+            ask(server, replies, ASKED)
+
+
+def test_what_is_on_its_way_is_collected_when_it_is_ready_and_not_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving_batches(good) as server, Replies(tmp_path / "r.sqlite") as replies:
+        hand_over(server, replies, monkeypatch)
+        with pytest.raises(LabelerError, match=r"5 requests are on their way.*--batch to wait"):
+            collect(server, replies, ASKED)
+        assert replies.is_in_batch(key_of(ASKED[0], Access("m", server.url)))
+        collect(server, replies, ASKED)
+        assert all(kept(server, replies, item) for item in ASKED)
+        assert replies.batches() == []
+
+    assert len(server.batches) == 1
+
+
+def test_answers_that_nobody_asks_for_any_more_are_still_paid_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving_batches(good) as server, Replies(tmp_path / "r.sqlite") as replies:
+        hand_over(server, replies, monkeypatch)
+        server.looks = 0
+        collect(server, replies, ASKED[:2])
+        (spend,) = replies.spend("labels")
+
+    assert (spend.requests, spend.unmetered) == (5, 3)
+
+
+def test_what_a_batch_left_out_is_handed_over_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving_batches(good) as server, Replies(tmp_path / "r.sqlite") as replies:
+        hand_over(server, replies, monkeypatch)
+        more = [*ASKED, question(7)]
+        assert ask(server, replies, more) == {}
+        assert all(kept(server, replies, item) for item in more)
+
+    assert [len(server.lines(number)) for number in range(2)] == [5, 1]
