@@ -55,14 +55,24 @@ class BatchServer:
         self.batches.append(batch)
         return batch
 
-    def create_or_not(self) -> tuple[bool, bool]:
-        """Whether a batch is made now, and whether the client is told."""
+    def post(self, path: str, content_type: str, data: bytes) -> tuple[Any, int] | None:
+        """What is sent back, with its status; None where the connection breaks."""
+        if path in self.broken:
+            return {"error": {"message": "no such thing"}}, 404
+        if path == "/v1/files":
+            name = f"file-{sum(name.startswith('file-') for name in self.files)}"
+            self.files[name] = _uploaded(content_type, data)
+            return {"id": name, "object": "file", "purpose": "batch"}, 200
+        if path == "/v1/chat/completions":
+            self.live += 1
+            return completion_body("live"), 200
         self.creations += 1
         if self.unmade:
             self.unmade -= 1
-            return False, True
+            return {"error": {"message": "try again"}}, 503
+        batch = self.create(json.loads(data)["input_file_id"])
         self.unconfirmed -= 1
-        return True, self.unconfirmed < 0
+        return (batch, 200) if self.unconfirmed < 0 else None
 
     def look(self, batch_id: str) -> dict[str, Any]:
         """A batch, which ends when it was looked at often enough."""
@@ -127,27 +137,11 @@ def serving_batches(answer: Answer) -> Iterator[BatchServer]:
 
         def do_POST(self) -> None:
             data = self.rfile.read(int(self.headers["content-length"]))
-            if self.path in server.broken:
-                self._send({"error": {"message": "no such thing"}}, 404)
-            elif self.path == "/v1/files":
-                name = f"file-{sum(name.startswith('file-') for name in server.files)}"
-                server.files[name] = _uploaded(self.headers["content-type"], data)
-                self._send({"id": name, "object": "file", "purpose": "batch"})
-            elif self.path == "/v1/chat/completions":
-                server.live += 1
-                self._send(completion_body("live"))
+            found = server.post(self.path, self.headers["content-type"], data)
+            if found is None:
+                self.close_connection = True
             else:
-                self._create(data)
-
-        def _create(self, data: bytes) -> None:
-            is_made, is_said = server.create_or_not()
-            if not is_made:
-                self._send({"error": {"message": "try again"}}, 503)
-                return
-            batch = server.create(json.loads(data)["input_file_id"])
-            self.close_connection |= not is_said
-            if is_said:
-                self._send(batch)
+                self._send(*found)
 
         def do_GET(self) -> None:
             parts = self.path.partition("?")[0].split("/")[2:]
