@@ -203,7 +203,7 @@ class ChatClient:
         # Half a second that labelling without a language model does not need.
         import openai
 
-        from builder.endpoint.transport import CutOffError, TooLongError
+        from builder.endpoint.transport import CutOffError, TooLongError, was_sent
 
         assert self._transport is not None
         form = self._form
@@ -220,7 +220,8 @@ class ChatClient:
             raise self._refused(error, form) from None  # the cause may quote the key
         except openai.APIConnectionError as error:
             detail = f"the connection failed: {type(error.__cause__).__name__}"
-            raise NoReplyError(Fault("http", detail), is_lost=True) from None
+            failed = NoReplyError(Fault("http", detail), is_lost=True, may_cost=was_sent(error))
+            raise failed from None
         except TooLongError:
             return f"a body of more than {MAX_BODY} bytes, or a packed one"
         except openai.OpenAIError as error:

@@ -32,6 +32,23 @@ class CutOffError(Exception):
     """A connection that broke after the reply had begun."""
 
 
+#: Errors that tell that no whole request reached the server. After any other it may have answered.
+_UNSENT = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.ProxyError,
+    httpx2.UnsupportedProtocol,
+    httpx2.LocalProtocolError,
+    httpx2.WriteError,
+)
+
+
+def was_sent(error: openai.APIConnectionError) -> bool:
+    """Whether the server may have the request of which this error came."""
+    return not isinstance(error.__cause__, _UNSENT)
+
+
 class Transport:
     """Requests to one endpoint; safe to share between threads. Use as a context manager."""
 

@@ -133,19 +133,36 @@ def test_a_server_that_drips_is_cut_off_at_the_deadline(is_head: bool, tmp_path:
     assert (spend.requests, spend.unmetered) == (2, 1)
 
 
-def test_a_broken_connection_is_tried_again(tmp_path: Path) -> None:
+def test_a_broken_connection_is_tried_again_and_may_have_cost(tmp_path: Path) -> None:
     answers = [replace(completion(), reset=True), replace(completion(), cut=True), completion()]
     with (
         serving(lambda number, body: answers[number]) as endpoint,
-        asking(endpoint.url, tmp_path) as (client, replies),
+        asking(endpoint.url, tmp_path, price=DOLLAR) as (client, replies),
     ):
         reply = client.ask(question())
         (spend,) = replies.spend("labels")
+        spent = client.budget.spent
 
+    most = bodies.most_usage(question())
     assert isinstance(reply, Reply)
     assert len(endpoint.requests) == 3
-    # The one that broke within its reply may be charged; the one that broke before is not.
-    assert (spend.requests, spend.unmetered) == (2, 1)
+    # Both had the whole request, and may have worked on it.
+    assert (spend.requests, spend.unmetered) == (3, 2)
+    assert spend.cost == 1 + 2 * DOLLAR.of(most.prompt_tokens, most.completion_tokens)
+    assert spent == spend.cost
+
+
+def test_a_server_that_cannot_be_reached_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
+    with serving(always(completion())) as endpoint:
+        url = endpoint.url
+    with asking(url, tmp_path, price=DOLLAR) as (client, replies):
+        with pytest.raises(LabelerError, match="no connection"):
+            client.ask(question())
+        assert replies.spend("labels") == []
+        assert client.budget.spent == 0
 
 
 @pytest.mark.parametrize(

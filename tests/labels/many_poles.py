@@ -17,9 +17,9 @@ from builder.endpoint.access import Access
 from builder.endpoint.budget import Budget
 from builder.endpoint.client import ChatClient
 from builder.endpoint.prices import Price
-from builder.endpoint.replies import Replies
+from builder.endpoint.replies import Replies, key_of
 from builder.labels.evidence import Evidence
-from builder.labels.explain import Result, label_poles
+from builder.labels.explain import Result, label_poles, questions
 from builder.records import Label
 from tests.labels.making import background_of, evidence_of, insert
 
@@ -35,9 +35,9 @@ def poles(n: int) -> Iterator[Evidence]:
         yield replace(one, direction=f"d{number}", promoted=(f"pole{number}x",))
 
 
-def label(folder: Path, url: str, n: int, timeout: float) -> Iterator[Result]:
-    """The results for all poles, as they come."""
-    settings = LabelSettings(
+def settings_of(url: str, timeout: float) -> LabelSettings:
+    """How the poles are asked about."""
+    return LabelSettings(
         labeler="openai",
         model="scripted",
         base_url=url,
@@ -45,6 +45,19 @@ def label(folder: Path, url: str, n: int, timeout: float) -> Iterator[Result]:
         concurrency=IN_FLIGHT,
         contrast=2,
     )
+
+
+def keys(url: str, n: int) -> dict[str, int]:
+    """The number of each pole by the key that its requests are kept under."""
+    settings = settings_of(url, 1.0)
+    background = background_of(documents=10, words=20)
+    asked = questions(poles(n), background, settings)
+    return {key_of(item, Access.of(settings)): number for number, item in enumerate(asked)}
+
+
+def label(folder: Path, url: str, n: int, timeout: float) -> Iterator[Result]:
+    """The results for all poles, as they come."""
+    settings = settings_of(url, timeout)
     background = background_of(documents=10, words=20)
     with Replies(folder / "replies.sqlite") as replies:
         budget = Budget(spent=replies.spent(PRICE))

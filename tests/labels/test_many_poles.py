@@ -11,7 +11,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,31 +21,43 @@ import pytest
 
 from builder.labels.prompts import render_prompt
 from builder.records import Label
-from tests.labels.endpoint import GOOD, USAGE, Response, completion, error, serving
+from tests.labels.endpoint import GOOD, Response, completion, error, serving
 from tests.labels.making import background_of
-from tests.labels.many_poles import IN_FLIGHT, PRICE, label, poles
+from tests.labels.many_poles import IN_FLIGHT, PRICE, keys, label, poles
 
 #: Seconds that a request may take; slow ones take for ever.
 TIMEOUT = 2.0
 ROOT = Path(__file__).parent.parent.parent
 
-#: What may be wrong with a reply, and what the server counted: nothing, tokens, or some that its
-#: client cannot know.
-FAULTS: dict[str, tuple[Response, Any]] = {
-    "429": (error(429, "slow down", **{"retry-after-ms": "20"}), None),
-    "500": (error(500, "oops"), None),
-    "reset": (replace(completion(), reset=True), None),
-    "cut": (replace(completion(), cut=True), "in doubt"),
-    "drip": (replace(completion(), drip=0.5), "in doubt"),
-    "half": (Response(completion().body[:90]), "in doubt"),
-    "html": (Response("<html>Please log in</html>"), "in doubt"),
-    "usage": (completion(usage={"prompt_tokens": -1, "completion_tokens": "9"}), "in doubt"),
-    "two": (completion(choices=2), USAGE),
-    "schema": (completion(json.dumps(GOOD | {"kind": "poem"})), USAGE),
-    "twice": (completion(json.dumps(GOOD) * 2), USAGE),
-    "refusal": (completion("", refusal="I will not."), USAGE),
-    "filter": (completion("", finish_reason="content_filter"), USAGE),
-    "length": (completion('{"label": "half of', finish_reason="length"), USAGE),
+#: What may be wrong with a reply that reports this usage, and whether the server counts it: not at
+#: all, as reported, or in a way that its client cannot know.
+FAULTS: dict[str, tuple[Callable[[Any], Response], str]] = {
+    "429": (lambda usage: error(429, "slow down", **{"retry-after-ms": "20"}), "free"),
+    "500": (lambda usage: error(500, "oops"), "free"),
+    "reset": (lambda usage: replace(completion(), reset=True), "in doubt"),
+    "cut": (lambda usage: replace(completion(usage=usage), cut=True), "in doubt"),
+    "drip": (lambda usage: replace(completion(usage=usage), drip=0.5), "in doubt"),
+    "half": (lambda usage: Response(completion(usage=usage).body[:90]), "in doubt"),
+    "html": (lambda usage: Response("<html>Please log in</html>"), "in doubt"),
+    "usage": (
+        lambda usage: completion(usage={"prompt_tokens": -1, "completion_tokens": "9"}),
+        "in doubt",
+    ),
+    "two": (lambda usage: completion(choices=2, usage=usage), "metered"),
+    "schema": (
+        lambda usage: completion(json.dumps(GOOD | {"kind": "poem"}), usage=usage),
+        "metered",
+    ),
+    "twice": (lambda usage: completion(json.dumps(GOOD) * 2, usage=usage), "metered"),
+    "refusal": (lambda usage: completion("", refusal="I will not.", usage=usage), "metered"),
+    "filter": (
+        lambda usage: completion("", finish_reason="content_filter", usage=usage),
+        "metered",
+    ),
+    "length": (
+        lambda usage: completion('{"label": "half of', finish_reason="length", usage=usage),
+        "metered",
+    ),
 }
 #: Faults that another attempt undoes, and what the others end as.
 PASSING = {"429", "500", "reset", "cut", "drip", "usage"}
@@ -60,6 +73,10 @@ REASONS = {
 }
 
 
+def _good(usage: Any) -> Response:
+    return completion(usage=usage)
+
+
 class Script:
     """A server's answers: what a pole gets is drawn once; each passing fault comes up to twice."""
 
@@ -70,7 +87,8 @@ class Script:
             names[rng.randrange(len(names))] if rng.random() < 0.2 else "" for _ in range(n)
         ]
         self.seen: Counter[int] = Counter()
-        self.metered = self.in_doubt = 0
+        self.metered: dict[int, Counter[tuple[int, int]]] = defaultdict(Counter)
+        self.in_doubt = 0
         self.reached = threading.Event()
         self._pause_at = pause_at
 
@@ -82,9 +100,13 @@ class Script:
         fault = self.faults[pole]
         if fault in PASSING and self.seen[pole] > 1 + pole % 2:
             fault = ""
-        response, usage = FAULTS[fault] if fault else (completion(), USAGE)
-        self.metered += usage is USAGE
-        self.in_doubt += usage == "in doubt"
+        make, counted = FAULTS[fault] if fault else (_good, "metered")
+        # Every reply has a count of its own, so that no two can be mixed up.
+        prompt, completed = 100 + pole, 20 + self.seen[pole]
+        response = make({"prompt_tokens": prompt, "completion_tokens": completed})
+        if counted == "metered":
+            self.metered[pole][prompt, completed] += 1
+        self.in_doubt += counted == "in doubt"
         if number == self._pause_at:
             self.reached.set()
         return response
@@ -94,19 +116,27 @@ class Script:
         return Counter(REASONS.get(fault, "label") for fault in self.faults)
 
 
-def spent(folder: Path) -> tuple[int, int, int, int, float]:
-    """Metered requests, their prompt tokens and reply tokens; requests in doubt; cost of the
-    metered ones."""
+def spent(folder: Path, url: str, n: int) -> tuple[dict[int, Counter[tuple[int, int]]], int]:
+    """Tokens (prompt, reply) of the metered requests for each pole; requests in doubt.
+
+    Checks that each costs what its tokens do.
+    """
     connection = sqlite3.connect(folder / "replies.sqlite")
     try:
-        metered = connection.execute(
-            "SELECT count(*), sum(prompt_tokens), sum(completion_tokens), sum(cost) "
-            "FROM requests WHERE NOT unmetered"
-        ).fetchone()
-        (doubt,) = connection.execute("SELECT count(*) FROM requests WHERE unmetered").fetchone()
+        rows = connection.execute(
+            "SELECT key, prompt_tokens, completion_tokens, unmetered, cost FROM requests"
+        ).fetchall()
     finally:
         connection.close()
-    return metered[0], metered[1], metered[2], doubt, metered[3]
+    numbers = keys(url, n)
+    metered: dict[int, Counter[tuple[int, int]]] = defaultdict(Counter)
+    doubt = 0
+    for key, prompt, completed, unmetered, cost in rows:
+        assert cost == pytest.approx(PRICE.of(prompt, completed))
+        doubt += unmetered
+        if not unmetered:
+            metered[numbers[key]][prompt, completed] += 1
+    return metered, doubt
 
 
 @pytest.fixture(autouse=True)
@@ -134,10 +164,9 @@ def test_every_pole_ends_as_it_must_and_the_spend_is_the_servers_own_count(
     assert sorted(result.direction for result in results) == sorted(f"d{i}" for i in range(150))
     found = Counter("label" if isinstance(result, Label) else result.reason for result in results)
     assert found == script.expected()
-    metered, prompt, completed, doubt, cost = spent(tmp_path)
-    assert (metered, doubt) == (script.metered, script.in_doubt)
-    assert (prompt, completed) == (100 * script.metered, 20 * script.metered)
-    assert cost == pytest.approx(script.metered * PRICE.of(100, 20))
+    metered, doubt = spent(tmp_path, endpoint.url, 150)
+    assert metered == script.metered
+    assert doubt == script.in_doubt
 
 
 @pytest.mark.slow
@@ -170,9 +199,13 @@ def test_a_thousand_poles_killed_half_way_lose_no_reply_and_pay_for_none_twice(
     assert not again & stored
     not_kept = {pole for pole in before if script.faults[pole] in ("half", "html", "two")}
     assert len(again - not_kept) <= IN_FLIGHT
-    metered, _, _, doubt, _ = spent(tmp_path)
-    assert 0 <= script.metered - metered <= IN_FLIGHT
-    assert 0 <= metered + doubt - script.metered - script.in_doubt <= IN_FLIGHT
+    metered, doubt = spent(tmp_path, endpoint.url, n)
+    lost = {pole: counted - metered[pole] for pole, counted in script.metered.items()}
+    assert not any(metered[pole] - script.metered[pole] for pole in metered)
+    assert sum(item.total() for item in lost.values()) <= IN_FLIGHT
+    # What was on its way is counted all the same, at its most.
+    missing = sum(item.total() for item in lost.values()) + script.in_doubt
+    assert 0 <= doubt - missing <= IN_FLIGHT
 
 
 def _kept(folder: Path) -> set[int]:
