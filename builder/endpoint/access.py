@@ -11,7 +11,7 @@ import functools
 import os
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from builder.config import LabelSettings, public_name
 from builder.errors import LabelerError, printable, shown
@@ -67,11 +67,16 @@ class Access:
         """The endpoint as messages show it, without a user name or password in the address."""
         if not self.address:
             return "the default endpoint"
-        try:
-            parts = urlsplit(self.address)
-        except ValueError:
-            return "label.base_url"
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return _without_user(self.address) or "label.base_url"
+
+    def redirected(self, status: int, location: str) -> LabelerError:
+        """What to raise where the endpoint sends a request on to another address."""
+        to = _without_user(urljoin(self.address, location)) or "an address that is none"
+        return LabelerError(
+            f"{self.where}: HTTP {status}: sends requests on to {as_detail(to)}; that is not "
+            "followed, because they hold texts of the corpus. If it is right, set label.base_url "
+            "to it"
+        )
 
     @property
     def is_default(self) -> bool:
@@ -97,6 +102,15 @@ class Access:
                 f"${self.api_key_env}: a key is printable ASCII; this is something else"
             )
         return key
+
+
+def _without_user(address: str) -> str:
+    """Scheme, host and path of an address; empty where it is none."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return ""
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def without_key(text: str, key: str) -> str:

@@ -154,7 +154,10 @@ def _working(
     with (
         _clear_errors(access, key),
         openai.OpenAI(
-            api_key=key or NO_KEY, base_url=access.base_url or None, timeout=access.timeout
+            api_key=key or NO_KEY,
+            base_url=access.base_url or None,
+            timeout=access.timeout,
+            http_client=openai.DefaultHttpxClient(follow_redirects=False),
         ) as client,
     ):
         yield _Work(client, key, questions, access, replies, job)
@@ -375,6 +378,9 @@ def _clear_errors(access: Access, key: str) -> Iterator[None]:
     try:
         yield
     except openai.OpenAIError as error:
+        if isinstance(error, openai.APIStatusError) and error.status_code < 400:
+            location = without_key(error.response.headers.get("location", ""), key)
+            raise access.redirected(error.status_code, location) from None
         said = as_detail(without_key(str(error), key))
         raise LabelerError(
             f"{access.where}: {said}; what was handed over is remembered. If there is no batch "

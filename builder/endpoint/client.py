@@ -29,8 +29,6 @@ from builder.errors import LabelerError, WeightAtlasError
 from builder.records import Spend
 
 if TYPE_CHECKING:
-    import openai
-
     from builder.endpoint.transport import Transport
 
 logger = logging.getLogger(__name__)
@@ -39,6 +37,9 @@ logger = logging.getLogger(__name__)
 GIVE_UP_AFTER = 25
 #: Of a question without a reply where nothing is sent.
 NOT_ASKED = Fault("http", "not asked; run the same command again")
+
+
+_TOO_LONG = f"a body of more than {MAX_BODY} bytes, or a packed one"
 
 
 class _OtherFormError(Exception):
@@ -203,7 +204,7 @@ class ChatClient:
         # Half a second that labelling without a language model does not need.
         import openai
 
-        from builder.endpoint.transport import CutOffError, TooLongError, was_sent
+        from builder.endpoint.transport import TooLongError, UnreadError, was_sent
 
         assert self._transport is not None
         form = self._form
@@ -213,25 +214,34 @@ class ChatClient:
         except TimeoutError:
             detail = f"no answer within {self._access.timeout:g} s"
             raise NoReplyError(Fault("timeout", detail), may_cost=True) from None
-        except CutOffError:
-            detail = "the connection broke within the reply"
+        except UnreadError as error:
+            is_long = isinstance(error, TooLongError)
+            detail = _TOO_LONG if is_long else "the connection broke within the reply"
+            if error.status >= 300:
+                raise self._refused(error.status, "", detail, error.headers, form) from None
+            if is_long:
+                return detail
             raise NoReplyError(Fault("http", detail), may_cost=True) from None
         except openai.APIStatusError as error:
-            raise self._refused(error, form) from None  # the cause may quote the key
+            said = self._clean(error.message.removeprefix(f"Error code: {error.status_code} - "))
+            raise self._refused(
+                error.status_code, error.code or "", said, error.response.headers, form
+            ) from None  # the cause may quote the key
         except openai.APIConnectionError as error:
             detail = f"the connection failed: {type(error.__cause__).__name__}"
             failed = NoReplyError(Fault("http", detail), is_lost=True, may_cost=was_sent(error))
             raise failed from None
-        except TooLongError:
-            return f"a body of more than {MAX_BODY} bytes, or a packed one"
         except openai.OpenAIError as error:
             raise NoReplyError(Fault("http", type(error).__name__)) from None
         return without_key(found.decode("utf-8", "replace"), self._key)
 
-    def _refused(self, error: openai.APIStatusError, form: Form) -> Exception:
-        """What is to be raised for an HTTP status that is an error."""
-        status, code = error.status_code, error.code or ""
-        said = self._clean(error.message.removeprefix(f"Error code: {status} - "))
+    def _refused(
+        self, status: int, code: str, said: str, headers: Mapping[str, str], form: Form
+    ) -> Exception:
+        """What is to be raised for an HTTP status that is no success."""
+        if status < 400:
+            location = without_key(headers.get("location", ""), self._key)
+            return self._access.redirected(status, location)
         if code == "content_filter":
             return NoReplyError(
                 Fault("content_filter", f"HTTP {status}: {said}"), is_momentary=False
@@ -243,7 +253,7 @@ class ChatClient:
             )
         if status in (400, 422) and self._adapt(said.lower(), form):
             return _OtherFormError()
-        return NoReplyError.of_status(status, said, error.response.headers)
+        return NoReplyError.of_status(status, said, headers)
 
     def _adapt(self, said: str, form: Form) -> bool:
         """Whether the request should be made again without what the server does not know."""

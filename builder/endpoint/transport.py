@@ -24,11 +24,20 @@ from builder.endpoint.access import NO_KEY, Access
 CONNECT_TIMEOUT = 15.0
 
 
-class TooLongError(Exception):
+class UnreadError(Exception):
+    """A body that could not be read to its end, with the status and headers it came with."""
+
+    def __init__(self, status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(status)
+        self.status = status
+        self.headers = headers
+
+
+class TooLongError(UnreadError):
     """A body beyond the limit, or packed so that its length cannot be told."""
 
 
-class CutOffError(Exception):
+class CutOffError(UnreadError):
     """A connection that broke after the reply had begun."""
 
 
@@ -70,7 +79,7 @@ class Transport:
             packed = response.headers.get("content-encoding", "identity") != "identity"
             stream = response.stream
             assert isinstance(stream, httpx2.AsyncByteStream)
-            response.stream = _Bounded(stream, 0 if packed else longest)
+            response.stream = _Bounded(stream, 0 if packed else longest, response)
 
         timeout = self._access.timeout
         return openai.AsyncOpenAI(
@@ -81,6 +90,8 @@ class Transport:
             timeout=httpx2.Timeout(timeout, connect=min(CONNECT_TIMEOUT, timeout / 2)),
             default_headers={"Accept-Encoding": "identity"},
             http_client=openai.DefaultAsyncHttpxClient(
+                # What is asked goes to the host that the settings name and to no other.
+                follow_redirects=False,
                 event_hooks={"response": [bounded]},
                 # Each of our own threads has at most one request on its way.
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=1000),
@@ -119,8 +130,11 @@ class Transport:
 class _Bounded(httpx2.AsyncByteStream):
     """A stream that raises TooLongError after ``longest`` bytes, CutOffError where it breaks."""
 
-    def __init__(self, stream: httpx2.AsyncByteStream, longest: int) -> None:
+    def __init__(
+        self, stream: httpx2.AsyncByteStream, longest: int, response: httpx2.Response
+    ) -> None:
         self._stream = stream
+        self._came_with = response.status_code, response.headers
         self._left = longest
 
     async def __aiter__(self) -> Any:
@@ -128,10 +142,10 @@ class _Bounded(httpx2.AsyncByteStream):
             async for chunk in self._stream:
                 self._left -= len(chunk)
                 if self._left < 0:
-                    raise TooLongError
+                    raise TooLongError(*self._came_with)
                 yield chunk
         except (httpx2.NetworkError, httpx2.ProtocolError) as error:
-            raise CutOffError from error
+            raise CutOffError(*self._came_with) from error
 
     async def aclose(self) -> None:
         await self._stream.aclose()

@@ -36,6 +36,7 @@ class BatchServer:
     unconfirmed: int = 0
     creations: int = 0
     live: int = 0
+    redirects_to: str = ""
     broken: set[str] = field(default_factory=set)
 
     def lines(self, number: int) -> list[dict[str, Any]]:
@@ -57,6 +58,8 @@ class BatchServer:
 
     def post(self, path: str, content_type: str, data: bytes) -> tuple[Any, int] | None:
         """What is sent back, with its status; None where the connection breaks."""
+        if self.redirects_to:
+            return {}, 307
         if path in self.broken:
             return {"error": {"message": "no such thing"}}, 404
         if path == "/v1/files":
@@ -157,6 +160,8 @@ def serving_batches(answer: Answer) -> Iterator[BatchServer]:
             self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(data)))
+            if server.redirects_to:
+                self.send_header("location", server.redirects_to)
             self.end_headers()
             self.wfile.write(data)
 

@@ -318,3 +318,15 @@ def test_what_a_batch_left_out_is_handed_over_after_it(
         assert all(kept(server, replies, item) for item in more)
 
     assert [len(server.lines(number)) for number in range(2)] == [5, 1]
+
+
+def test_a_batch_is_not_handed_over_to_another_address(tmp_path: Path) -> None:
+    with serving_batches(good) as other, serving_batches(good) as server:
+        server.redirects_to = f"{other.url}/files"
+        with (
+            Replies(tmp_path / "r.sqlite") as replies,
+            pytest.raises(LabelerError, match=f"HTTP 307: sends requests on to {other.url}/files"),
+        ):
+            ask(server, replies, ASKED)
+
+    assert other.files == {}

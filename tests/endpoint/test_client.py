@@ -195,6 +195,59 @@ def test_a_body_that_is_no_single_completion_is_malformed_and_counted(
     assert len(endpoint.requests) == spend.requests == 1
 
 
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_not_followed_and_names_both_addresses(status: int, tmp_path: Path) -> None:
+    with serving(always(completion())) as other:
+        elsewhere = {"location": other.url.replace("//", "//user:word@") + "/chat/completions"}
+        with (
+            serving(always(Response("", status, elsewhere))) as endpoint,
+            asking(endpoint.url, tmp_path, price=DOLLAR) as (client, replies),
+        ):
+            with pytest.raises(LabelerError) as caught:
+                client.ask(question())
+            assert replies.spend("labels") == []
+
+    said = str(caught.value)
+    assert endpoint.url in said
+    assert f"HTTP {status}: sends requests on to {other.url}/chat/completions;" in said
+    assert "word" not in said
+    assert other.requests == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"body": "x" * (bodies.MAX_BODY + 1)},
+        {"headers": {"content-encoding": "gzip", "retry-after-ms": "1"}},
+        {"cut": True},
+    ],
+)
+def test_an_error_stays_one_whatever_its_body(changes: dict[str, Any], tmp_path: Path) -> None:
+    answers = [replace(error(503, "busy " * 9), **changes), completion("an answer")]
+    with (
+        serving(lambda number, body: answers[number]) as endpoint,
+        asking(endpoint.url, tmp_path) as (client, replies),
+    ):
+        reply = client.ask(question())
+        (spend,) = replies.spend("labels")
+
+    assert isinstance(reply, Reply)
+    assert len(endpoint.requests) == 2
+    assert (spend.requests, spend.unmetered) == (1, 0)
+
+
+def test_a_key_that_is_not_accepted_ends_the_run_whatever_the_body(tmp_path: Path) -> None:
+    packed = replace(error(401, "no"), headers={"content-encoding": "gzip"})
+    with (
+        serving(always(packed)) as endpoint,
+        asking(endpoint.url, tmp_path) as (client, _),
+        pytest.raises(LabelerError, match="HTTP 401: a body of more than"),
+    ):
+        client.ask(question())
+
+    assert len(endpoint.requests) == 1
+
+
 WRONG_USAGE: list[Any] = [
     None,
     [],
