@@ -23,7 +23,7 @@ from builder.endpoint.estimate import Estimate, estimate_questions
 from builder.endpoint.messages import Fault, Question, Reply
 from builder.endpoint.prices import Price, check_budget, find_price
 from builder.endpoint.replies import REPLIES, Replies, key_of
-from builder.errors import ConfigError
+from builder.errors import ConfigError, LabelerError
 from builder.labels.answers import read_reply
 from builder.labels.evidence import Background, Evidence
 from builder.labels.explain import (
@@ -53,7 +53,8 @@ def make_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) ->
 
     ``retry_failed``: kept replies that became no label are asked for again; ``batch``: what is not
     kept is asked through the endpoint for batches, which may take a day. What is on its way in one
-    is collected first in any case. Raises ConfigError, LabelerError and StoreError.
+    is collected first in any case. Raises ConfigError, LabelerError and StoreError; where the work
+    ends half-way, by a LabelerError or the user, what was had by then stands in the database.
     """
     settings = _checked(run)
     if settings.labeler == "keywords" and (batch or retry_failed):
@@ -73,7 +74,14 @@ def make_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) ->
                 is_made &= not _open(known, retry_failed)
                 if is_made and not (replies and replies.batches()):
                     return _summary(known)
-                results = _results(store, run, settings, replies, retry_failed, batch)
+                stopped: BaseException | None = None
+                try:
+                    results = _results(store, run, settings, replies, retry_failed, batch)
+                except (LabelerError, KeyboardInterrupt) as error:
+                    if replies is None or not replies.arrived:
+                        raise
+                    stopped = error
+                    results = _kept_results(store, settings, replies)
                 spend = replies.spend(STAGE) if replies else []
         with RunStore(run.database_path, read_only=False) as store:
             store.replace_labels(results, fingerprint=wanted)
@@ -82,6 +90,8 @@ def make_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) ->
         refresh_labels(run.database_path)
         summary = _summary(results)
         record_stage(run.folder, STAGE, wanted, cost, summary)
+        if stopped is not None:
+            raise stopped
     return summary
 
 
@@ -187,6 +197,14 @@ def _results(
                 if price:
                     bar.set_postfix_str(f"${budget.spent:,.2f}", refresh=False)
         return results
+
+
+def _kept_results(store: RunStore, settings: LabelSettings, replies: Replies) -> list[Result]:
+    """What the kept replies say of each pole; failures that ask for another run for the others."""
+    background = Background.from_windows(store.reservoir())
+    with ChatClient(Access.of(settings), replies, stage=STAGE, offline={}) as client:
+        found = label_poles(evidences(store), background, settings, client)
+        return [item for results in found for item in results]
 
 
 def _price(settings: LabelSettings, batch: bool) -> Price | None:

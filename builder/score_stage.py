@@ -97,8 +97,15 @@ def make_scores(run: Run, *, retry_failed: bool = False) -> dict[str, int]:
                 due = [work for work in works if _is_due(store, work, retry_failed)]
             with timed() as cost:
                 _forget(run, gone)
-                for work in due:
-                    _score_labeler(run, work, client)
+                try:
+                    for work in due:
+                        _score_labeler(run, work, client)
+                except (LabelerError, KeyboardInterrupt):
+                    # What was asked until then is paid for, and its replies are kept.
+                    if client is not None:
+                        with RunStore(run.database_path, read_only=False) as store:
+                            store.replace_spend(STAGE, client.spend())
+                    raise
         with RunStore(run.database_path) as store:
             summary = _summary(store, {work.labeler for work in works})
         if due or gone:

@@ -14,14 +14,15 @@ import pytest
 from builder import cli, pipeline
 from builder.config import LabelSettings
 from builder.endpoint import batch
-from builder.errors import ConfigError
+from builder.endpoint.client import ChatClient
+from builder.errors import ConfigError, LabelerError
 from builder.label_stage import evidences
 from builder.records import ANY_ROLE, Label, LabelFailure
 from builder.run_folder import Run
 from builder.store import RunStore
 from tests import micro
 from tests.endpoint.batch_server import completion_body, serving_batches
-from tests.labels.endpoint import GOOD, Endpoint, Response, completion, serving
+from tests.labels.endpoint import GOOD, Endpoint, Response, completion, error, serving
 from tests.scanned import run_of, scan, write_texts
 
 POLES = 8  # four directions
@@ -160,6 +161,57 @@ def test_only_what_failed_is_asked_again_and_only_on_request(scanned: Run) -> No
         (spend,) = store.spend()
     # The page without a completion was paid for as well, as far as anyone can tell.
     assert (spend.requests, spend.unmetered) == (10, 1)
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_what_was_had_when_the_work_ends_half_way_stands_in_the_database(
+    by_hand: bool, scanned: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ChatClient.ask
+
+    def ask_or_stop(self: ChatClient, *arguments: Any, **options: Any) -> Any:
+        if len(endpoint.requests) == 3 and not stopped:
+            stopped.append(True)
+            raise KeyboardInterrupt
+        return asked(self, *arguments, **options)
+
+    def answer(number: int, body: dict[str, Any]) -> Response:
+        return completion() if by_hand or number < 3 or is_back else error(401, "no more")
+
+    is_back = False
+    stopped: list[bool] = []
+    pipeline.make_labels(scanned)  # keywords, which stay
+    with serving(answer) as endpoint:
+        run = with_model(scanned, endpoint, concurrency=1)
+        with monkeypatch.context() as patch:
+            if by_hand:
+                patch.setattr(ChatClient, "ask", ask_or_stop)
+            with pytest.raises(KeyboardInterrupt if by_hand else LabelerError):
+                pipeline.make_labels(run)
+        labels, failures = results(scanned)
+        with RunStore(scanned.database_path) as store:
+            (spend,) = store.spend()
+        is_back = True
+        summary = pipeline.make_labels(run)
+
+    assert [label.labeler for label in labels].count("scripted") == 3
+    assert len(labels) == POLES + 3
+    assert [(failure.labeler, failure.reason) for failure in failures] == [("scripted", "http")] * 5
+    assert spend.requests == 3
+    assert spend.cost == pytest.approx(0.6)
+    assert summary["labelled"] == POLES
+    assert len(endpoint.requests) == POLES + (not by_hand)
+
+
+def test_labels_stay_as_they_are_when_an_endpoint_answers_nothing_at_all(scanned: Run) -> None:
+    with serving(always(completion())) as endpoint:
+        pipeline.make_labels(with_model(scanned, endpoint))
+        before = results(scanned)
+        endpoint.answer = always(error(401, "no"))
+        with pytest.raises(LabelerError):
+            pipeline.make_labels(with_model(scanned, endpoint, candidates=2))
+
+    assert results(scanned) == before
 
 
 def test_the_budget_stops_before_it_is_crossed_and_more_of_it_goes_on(

@@ -88,6 +88,8 @@ class Replies:
     """
 
     def __init__(self, path: Path) -> None:
+        #: Replies that were kept since this was opened.
+        self.arrived = 0
         self._path = path
         self._lock = threading.Lock()
         with self._errors():
@@ -274,6 +276,7 @@ class Replies:
                 row,
             )
             self._settle(request, usage, price)
+            self.arrived += 1
         return kept
 
     def last_request(self, key: str) -> int | None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from builder import cli
-from builder.errors import ConfigError
+from builder.errors import ConfigError, LabelerError
 from builder.records import Label, Score
 from builder.run_folder import Run
 from builder.score_stage import make_scores, plan_scores
@@ -216,6 +216,21 @@ def test_what_the_budget_does_not_allow_is_not_asked_and_said(run: Run) -> None:
         assert make_scores(more) == {"scored": 8, "unparsed_texts": 0}
         (spend,) = _spend(run)
         assert spend[2] == len(server.requests) == plan_scores(more).requests > asked
+
+
+def test_what_was_spent_when_the_work_ends_half_way_is_in_the_database(run: Run) -> None:
+    put_labels(run, _one)
+
+    def answer(number: int, body: dict[str, Any]) -> Response:
+        return error(401, "no more") if number == 3 else _graded(body, lambda text: 9)
+
+    with serving(answer) as server:
+        judged = _judged_by(run, server.url, label={"concurrency": 1})
+        with pytest.raises(LabelerError):
+            make_scores(judged)
+
+    (spend,) = _spend(run)
+    assert spend[2] == 3
 
 
 def test_a_budget_without_a_known_price_is_refused(run: Run) -> None:
