@@ -21,7 +21,8 @@ MAX_BODY = 4_000_000
 CHARACTERS_PER_TOKEN = 4
 #: Tokens that a server may put around the messages (chat template, instructions for a schema).
 AROUND = 500
-#: A byte of a reply is at most a token; models that think first count more than they show.
+#: Counts of so many times the tokens asked for come of servers that do not keep to that, as some do
+#: for what a model thinks; higher ones are nonsense.
 UNSEEN = 4
 _FORMAT_WORDS = ("response_format", "json_schema", "guided", "grammar", "structured output")
 
@@ -106,7 +107,10 @@ def expected_prompt_tokens(question: Question) -> int:
 
 
 def _usage(reported: object, question: Question, shown: str) -> Usage:
-    """What the server reports if texts of this length can have it, else an estimate."""
+    """What the server reports if texts of this length can have it, else an estimate.
+
+    Never more than :func:`most_usage`, or the budget would be crossed.
+    """
     if isinstance(reported, dict):
         prompt, completion = reported.get("prompt_tokens"), reported.get("completion_tokens")
         most = most_usage(question)
@@ -115,9 +119,12 @@ def _usage(reported: object, question: Question, shown: str) -> Usage:
             and _is_count(completion)
             and 1 <= prompt <= most.prompt_tokens
             and bool(shown) <= completion
-            and completion <= max(UNSEEN * most.completion_tokens, _bytes(shown) + AROUND)
         ):
-            return Usage(prompt, completion)
+            if completion <= most.completion_tokens:
+                return Usage(prompt, completion)
+            if completion <= max(UNSEEN * most.completion_tokens, _bytes(shown) + AROUND):
+                # More than was asked for, and so more than was set aside for it.
+                return Usage(prompt, most.completion_tokens, unmetered=True)
     return _estimated(question, shown)
 
 

@@ -376,6 +376,25 @@ def test_a_budget_is_never_crossed_by_many_threads_at_once(tmp_path: Path) -> No
     assert "$30.00" in faults[0].detail
 
 
+@pytest.mark.parametrize("counted", [401, 1600])
+def test_a_count_beyond_what_was_asked_for_crosses_no_budget_and_is_told_apart(
+    counted: int, tmp_path: Path
+) -> None:
+    usage = {"prompt_tokens": 100, "completion_tokens": counted}
+    with (
+        serving(always(completion(json.dumps(GOOD), usage=usage))) as endpoint,
+        asking(endpoint.url, tmp_path, price=DOLLAR, budget=30.0) as (client, replies),
+        ThreadPoolExecutor(8) as pool,
+    ):
+        results = list(pool.map(client.ask, [question(number) for number in range(8)]))
+        (spend,) = replies.spend("labels")
+
+    assert spend.requests == spend.unmetered == len(endpoint.requests) == 2
+    # Of a reply of 400 tokens at most, with a prompt of 100: ten and a half dollars.
+    assert (spend.completion_tokens, spend.cost) == (800, 21.0)
+    assert [isinstance(result, Reply) for result in results].count(True) == 2
+
+
 def test_what_was_spent_before_counts_against_the_budget(tmp_path: Path) -> None:
     most = bodies.most_usage(question())
     dearest = DOLLAR.of(most.prompt_tokens, most.completion_tokens)
