@@ -381,9 +381,12 @@ def _label(options: argparse.Namespace) -> int:
     return 1 if nothing else 0
 
 
-def _print_requests(plan: dict[str, Estimate]) -> None:
+def _print_requests(plan: dict[str, Estimate | None]) -> None:
     for stage, found in plan.items():
-        price = "price not known" if found.cost is None else f"at most ${found.cost:,.2f}"
+        if found is None:
+            print(f"{stage}: not known before there are labels")
+            continue
+        price = "price not known" if found.cost is None else f"about ${found.cost:,.2f}"
         print(
             f"{stage}: {found.requests:,} requests, {found.kept:,} of them answered already"
             f"{f', {found.in_batch:,} on their way in a batch' if found.in_batch else ''}; "
@@ -397,7 +400,7 @@ def _score(options: argparse.Namespace) -> int:
 
     run = _run(options)
     if options.plan:
-        _print_requests({"score": pipeline.plan_requests(run)["score"]})
+        _print_requests({"score": pipeline.plan_scores(run)})
         return 0
     summary = pipeline.make_scores(run, retry_failed=options.retry_failed)
     print(f"{summary['scored']} poles scored, {summary['unparsed_texts']} texts without a verdict")

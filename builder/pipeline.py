@@ -219,15 +219,24 @@ def make_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) ->
 
 def plan_requests(
     run: Run, *, retry_failed: bool = False, batch: bool = False
-) -> dict[str, Estimate]:
-    """What each stage that asks a language model would ask, and what that would cost."""
+) -> dict[str, Estimate | None]:
+    """What each stage that asks a language model would ask, and what that would cost.
+
+    None for scores of labels that are not there yet.
+    """
     from builder.label_stage import plan_labels
+
+    labels = plan_labels(run, retry_failed=retry_failed, batch=batch)
+    # Scores of the labels there are would be told as if they were all.
+    is_labelled = labels.kept == labels.requests
+    return {"label": labels, "score": plan_scores(run) if is_labelled else None}
+
+
+def plan_scores(run: Run) -> Estimate | None:
+    """What scoring the labels there are would ask; None where there are none to ask about."""
     from builder.score_stage import plan_scores
 
-    return {
-        "label": plan_labels(run, retry_failed=retry_failed, batch=batch),
-        "score": plan_scores(run),
-    }
+    return plan_scores(run)
 
 
 def make_scores(run: Run, *, retry_failed: bool = False) -> dict[str, int]:

@@ -114,10 +114,11 @@ def make_scores(run: Run, *, retry_failed: bool = False) -> dict[str, int]:
     return summary
 
 
-def plan_scores(run: Run) -> Estimate:
+def plan_scores(run: Run) -> Estimate | None:
     """What scoring the labels that are there would ask of the endpoint; asks and writes nothing.
 
-    Of several candidates the first stands for the one that will be chosen.
+    Of several candidates the first stands for the one that will be chosen. None where there are no
+    labels yet that a model would judge.
     """
     _check(run)
     judge = judge_settings(run.settings)
@@ -131,6 +132,8 @@ def plan_scores(run: Run) -> Estimate:
             return replies.find(key_of(question, access)) if replies else None
 
         works, _ = _works(store, run.settings, _Nobody())
+        if all(work.by_words for work in works):
+            return None
         return estimate_questions(_questions(store, works), kept, price)
 
 

@@ -267,7 +267,10 @@ def test_the_plan_says_what_would_be_asked_and_asks_nothing(
 
     assert len(endpoint.requests) == POLES
     assert "label: 16 requests, 0 of them answered already; 16 to ask" in before
-    assert "6,400 of replies, at most $0.01" in before
+    assert "at most 6,400 of replies, about $0.01" in before
+    assert "score: not known before there are labels" in before
+    assert re.search(r"score: [1-9]\d+ requests", after)
+    assert "score: not known before there are labels" in retried
     tokens = re.search(r"about ([\d,]+) tokens of prompts", before)
     assert tokens
     assert int(tokens[1].replace(",", "")) > 16 * 200
@@ -356,6 +359,7 @@ def test_keywords_ask_nobody_and_keep_no_replies(scanned: Run) -> None:
     pipeline.make_labels(scanned)
     plan = pipeline.plan_requests(scanned)
 
+    assert plan["label"] is not None
     assert plan["label"].requests == 0
     assert not (scanned.folder / "replies.sqlite").exists()
     assert {label.labeler for label in results(scanned)[0]} == {"keywords"}

@@ -15,9 +15,9 @@ class Estimate:
     """Requests that a stage needs, and those among them whose reply is ``kept`` or ``in_batch``,
     on its way in a batch.
 
-    ``prompt_tokens`` is for those to ask, at four characters a token; ``completion_tokens`` is the
-    most the replies to them can have. ``cost`` is for both, in US dollars, None where no price is
-    known. Estimates add up.
+    ``prompt_tokens`` is for those to ask, about, at three bytes a token; ``completion_tokens`` is
+    the most the replies to them can have. ``cost`` is for both, in US dollars, so about as well;
+    None where no price is known. Estimates add up.
     """
 
     requests: int = 0

@@ -280,9 +280,9 @@ def test_a_count_of_tokens_that_cannot_be_is_estimated_and_marked(
     asked = question()
     assert isinstance(reply, Reply)
     assert reply.unmetered
-    assert reply.prompt_tokens == (len(asked.system) + len(asked.user)) // 4
-    assert reply.completion_tokens == len(text) // 4
-    assert (spend.unmetered, spend.completion_tokens) == (1, len(text) // 4)
+    assert reply.prompt_tokens == -(-(len(asked.system) + len(asked.user)) // 3)
+    assert reply.completion_tokens == -(-len(text) // 3)
+    assert (spend.unmetered, spend.completion_tokens) == (1, -(-len(text) // 3))
 
 
 def test_one_busy_reply_makes_every_thread_wait(tmp_path: Path) -> None:

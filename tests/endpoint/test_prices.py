@@ -92,9 +92,25 @@ def test_an_estimate_counts_what_is_not_kept_and_estimates_add_up() -> None:
     found = estimate_questions(asked, lambda item: kept.get(item.hash), Price(1e6, 0))
     unknown = estimate_questions(asked, lambda item: None, None)
 
-    length = len(asked[0].system) + len(asked[0].user)
-    assert found == Estimate(3, 1, 2 * (length // 4), 800, 2.0 * (length // 4))
+    tokens = -(-(len(asked[0].system) + len(asked[0].user)) // 3)
+    assert found == Estimate(3, 1, 2 * tokens, 800, 2.0 * tokens)
     assert found.to_ask == 2
     assert found + Estimate() == found
     assert (found + unknown).requests == 6
     assert (found + unknown).cost is None
+
+
+def test_a_prompt_in_a_script_of_long_characters_is_not_taken_for_a_short_one() -> None:
+    (chinese,) = (question(user="灯塔在岬角上发光" * 100),)
+
+    found = estimate_questions([chinese], lambda item: None, None)
+
+    # A character is about a token there.
+    assert 800 <= found.prompt_tokens <= 820
+
+
+def test_what_is_on_its_way_in_a_batch_is_not_to_be_asked() -> None:
+    found = estimate_questions([question()], lambda item: None, Price(1, 1), lambda item: True)
+
+    assert (found.requests, found.in_batch, found.to_ask, found.cost) == (1, 1, 0, 0.0)
+    assert (found + found).in_batch == 2

@@ -194,12 +194,14 @@ def test_a_plan_counts_what_is_then_asked_and_asks_nothing(run: Run) -> None:
         judged = _judged_by(run, server.url)
         before = sorted(path.name for path in run.folder.iterdir())
         plan = plan_scores(judged)
+        assert plan is not None
         assert plan.requests == plan.to_ask > 16
         assert sorted(path.name for path in run.folder.iterdir()) == before
         assert server.requests == []
         make_scores(judged)
         assert len(server.requests) == plan.requests
         after = plan_scores(judged)
+        assert after is not None
         assert (after.requests, after.to_ask, after.prompt_tokens) == (plan.requests, 0, 0)
 
 
@@ -215,7 +217,9 @@ def test_what_the_budget_does_not_allow_is_not_asked_and_said(run: Run) -> None:
         more = _judged_by(run, server.url, label={**prices, "model": "a-judge", "budget": 1e6})
         assert make_scores(more) == {"scored": 8, "unparsed_texts": 0}
         (spend,) = _spend(run)
-        assert spend[2] == len(server.requests) == plan_scores(more).requests > asked
+        plan = plan_scores(more)
+        assert plan is not None
+        assert spend[2] == len(server.requests) == plan.requests > asked
 
 
 def test_what_was_spent_when_the_work_ends_half_way_is_in_the_database(run: Run) -> None:
