@@ -112,7 +112,15 @@ def test_a_good_reply_is_a_label(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", ["no consistent pattern", "No consistent pattern.", '"no  consistent pattern"']
+    "said",
+    [
+        "no consistent pattern",
+        "No consistent pattern.",
+        '"no  consistent pattern"',
+        "“No consistent pattern”",
+        "No consistent pattern found.",
+        "‘no consistent pattern’ was found!",
+    ],
 )
 def test_no_consistent_pattern_is_an_answer_without_text(said: str, tmp_path: Path) -> None:
     with serving(always(completion(json.dumps(GOOD | {"label": said})))) as endpoint:
@@ -121,6 +129,46 @@ def test_no_consistent_pattern_is_an_answer_without_text(said: str, tmp_path: Pa
     assert isinstance(label, Label)
     assert label.text is None
     assert label.kind == ""
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '"I\'m sorry" and other apologies',
+        "I'm sorry apologies by assistants",
+        "refusals: I cannot help with that",
+        "I can't help falling in love",
+        "sorry states of affairs",
+        "no consistent pattern of indentation",
+    ],
+)
+def test_a_label_about_refusals_is_a_label(said: str) -> None:
+    answer = read_reply(Reply(json.dumps(GOOD | {"label": said}), "stop"))
+
+    assert isinstance(answer, Answer)
+    assert answer.label == said
+    assert answer.is_pattern
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{}",
+        "<think>maybe {{a}} or {draft}</think>\n{}",
+        "maybe {draft}</think> or {draft} </think>{}",
+        "<think>so { then</think>```json\n{}\n```",
+    ],
+)
+def test_thoughts_are_left_out_and_a_text_may_name_the_mark_that_ends_them(content: str) -> None:
+    wanted = GOOD | {"explanation": "All end with </think> and {braces}."}
+    draft = json.dumps(GOOD | {"label": "a draft"})
+    text = json.dumps(wanted).join(content.replace("{draft}", draft).rsplit("{}", 1))
+
+    answer = read_reply(Reply(text, "stop"))
+
+    assert isinstance(answer, Answer)
+    assert answer.label == GOOD["label"]
+    assert answer.explanation == wanted["explanation"]
 
 
 TEN_WORDS = "one two three four five six seven eight nine ten"
@@ -134,7 +182,14 @@ TEN_WORDS = "one two three four five six seven eight nine ten"
         (completion("", finish_reason="content_filter"), "content_filter"),
         (completion(""), "empty"),
         (completion(" \n "), "empty"),
-        (completion("I'm sorry, but I can't."), "malformed"),
+        (completion("I'm sorry, but I can't."), "refusal"),
+        (completion("Sorry, I cannot help with that."), "refusal"),
+        (completion(json.dumps(GOOD | {"label": "I cannot help with that request"})), "refusal"),
+        (completion(json.dumps(GOOD | {"label": "I’m sorry"})), "refusal"),
+        (completion(json.dumps(GOOD | {"label": f"I'm sorry, {TEN_WORDS}"})), "refusal"),
+        (completion(json.dumps(GOOD | {"label": "I am unable to provide that"})), "refusal"),
+        (completion(json.dumps(GOOD)[:-1] + ', "label": "another"}'), "malformed"),
+        (completion(f"<think>{json.dumps(GOOD)}</think>It is hard to say."), "malformed"),
         (completion('{"label": "unclosed'), "malformed"),
         (completion("[1, 2]"), "malformed"),
         (completion(f"{json.dumps(GOOD)}\n{json.dumps(GOOD)}"), "malformed"),
@@ -143,6 +198,8 @@ TEN_WORDS = "one two three four five six seven eight nine ten"
         (completion(json.dumps({"label": "x"})), "schema"),
         (completion(json.dumps(GOOD | {"label": f"{TEN_WORDS} eleven"})), "schema"),
         (completion(json.dumps(GOOD | {"label": "x" * 121})), "schema"),
+        (completion(json.dumps(GOOD | {"label": f"cats{' ' * 1000}{TEN_WORDS}"})), "schema"),
+        (completion(json.dumps(GOOD | {"label": f"cats{' ' * 200_000}{TEN_WORDS}"})), "schema"),
         (completion(json.dumps(GOOD | {"label": " \u200b "})), "schema"),
         (completion(json.dumps(GOOD | {"label": None})), "schema"),
         (completion(json.dumps(GOOD | {"kind": "poem"})), "schema"),
