@@ -209,6 +209,9 @@ class LabelSettings(Section):
     base_url: str = ""
     #: Name of the environment variable that holds the key. The key itself is never a setting.
     api_key_env: str = "OPENAI_API_KEY"
+    #: Model for embeddings at the same endpoint, by which similar labels are found; by their words
+    #: when empty.
+    embedding_model: str = ""
     #: Examples of the pole, and contrast examples, shown to the explainer.
     examples: Count = 10
     contrast: CountOrNone = 10

@@ -19,6 +19,7 @@ from builder.endpoint.access import Access
 from builder.endpoint.batch import BatchJob, answer_batch, collect_batches
 from builder.endpoint.budget import Budget
 from builder.endpoint.client import ChatClient
+from builder.endpoint.embeddings import EmbeddingClient
 from builder.endpoint.estimate import Estimate, estimate_questions
 from builder.endpoint.messages import Fault, Question, Reply
 from builder.endpoint.prices import Price, check_budget, find_price
@@ -59,40 +60,74 @@ def make_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) ->
     settings = _checked(run)
     if settings.labeler == "keywords" and (batch or retry_failed):
         raise ConfigError("--batch and --retry-failed: name the language model with --model")
-    labeler = labeler_name(settings)
     with claimed(run):
-        refresh_facts(run)
-        refresh_labels(run.database_path)
-        with RunStore(run.database_path) as store:
-            wanted = _fingerprint(store, settings)
-            known: list[Result] = [
-                *(item for item in store.labels(candidates=True) if item.labeler == labeler),
-                *(item for item in store.label_failures() if item.labeler == labeler),
-            ]
-            with timed() as cost, _maybe_replies(run, settings) as replies:
-                is_made = store.label_fingerprint(labeler) == wanted
-                is_made &= not _open(known, retry_failed)
-                if is_made and not (replies and replies.batches()):
-                    return _summary(known)
-                stopped: BaseException | None = None
-                try:
-                    results = _results(store, run, settings, replies, retry_failed, batch)
-                except (LabelerError, KeyboardInterrupt) as error:
-                    if replies is None or not replies.arrived:
-                        raise
-                    stopped = error
-                    results = _kept_results(store, settings, replies)
-                spend = replies.spend(STAGE) if replies else []
-        with RunStore(run.database_path, read_only=False) as store:
-            store.replace_labels(results, fingerprint=wanted)
-            if replies:
-                store.replace_spend(STAGE, spend)
-        refresh_labels(run.database_path)
-        summary = _summary(results)
-        record_stage(run.folder, STAGE, wanted, cost, summary)
-        if stopped is not None:
-            raise stopped
+        summary = _make(run, settings, retry_failed, batch)
+        _find_similar(run)
     return summary
+
+
+def _make(run: Run, settings: LabelSettings, retry_failed: bool, batch: bool) -> dict[str, int]:
+    """The summary of labels that are brought up to date, or are already."""
+    labeler = labeler_name(settings)
+    refresh_facts(run)
+    refresh_labels(run.database_path)
+    with RunStore(run.database_path) as store:
+        wanted = _fingerprint(store, settings)
+        known: list[Result] = [
+            *(item for item in store.labels(candidates=True) if item.labeler == labeler),
+            *(item for item in store.label_failures() if item.labeler == labeler),
+        ]
+        with timed() as cost, _maybe_replies(run, settings) as replies:
+            is_made = store.label_fingerprint(labeler) == wanted
+            is_made &= not _open(known, retry_failed)
+            if is_made and not (replies and replies.batches()):
+                return _summary(known)
+            stopped: BaseException | None = None
+            try:
+                results = _results(store, run, settings, replies, retry_failed, batch)
+            except (LabelerError, KeyboardInterrupt) as error:
+                if replies is None or not replies.arrived:
+                    raise
+                stopped = error
+                results = _kept_results(store, settings, replies)
+            spend = replies.spend(STAGE) if replies else []
+    with RunStore(run.database_path, read_only=False) as store:
+        store.replace_labels(results, fingerprint=wanted)
+        if replies:
+            store.replace_spend(STAGE, spend)
+    refresh_labels(run.database_path)
+    summary = _summary(results)
+    record_stage(run.folder, STAGE, wanted, cost, summary)
+    if stopped is not None:
+        raise stopped
+    return summary
+
+
+def _find_similar(run: Run) -> None:
+    """Finds similar labels by embeddings where the settings name a model for them."""
+    settings = _for_embeddings(run.settings.label)
+    if settings is None:
+        return
+    price = find_price(settings)
+    with Replies(run.folder / REPLIES) as replies:
+        budget = Budget(settings.budget, replies.spent(price))
+        with EmbeddingClient(
+            Access.of(settings), replies, stage=STAGE, price=price, budget=budget
+        ) as client:
+            try:
+                refresh_labels(run.database_path, client)
+            finally:
+                if replies.arrived:
+                    with RunStore(run.database_path, read_only=False) as store:
+                        store.replace_spend(STAGE, client.spend())
+
+
+def _for_embeddings(settings: LabelSettings) -> LabelSettings | None:
+    """The endpoint asked for embeddings; a price set for the labeler is no other model's."""
+    if not settings.embedding_model:
+        return None
+    changed = {"labeler": "openai", "model": settings.embedding_model, "temperature": None}
+    return settings.model_copy(update=changed | {"price_input": None, "price_output": None})
 
 
 def plan_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) -> Estimate:
@@ -246,6 +281,8 @@ def _checked(run: Run) -> LabelSettings:
     if not run.database_path.is_file():
         raise ConfigError(f"{run.folder}: nothing is scanned yet; run `weightatlas scan` first")
     check_budget(settings)
+    if embedding := _for_embeddings(settings):
+        check_budget(embedding)
     return settings
 
 

@@ -363,3 +363,28 @@ def test_keywords_ask_nobody_and_keep_no_replies(scanned: Run) -> None:
     assert plan["label"].requests == 0
     assert not (scanned.folder / "replies.sqlite").exists()
     assert {label.labeler for label in results(scanned)[0]} == {"keywords"}
+
+
+def test_similar_labels_are_found_by_embeddings_where_a_model_for_them_is_named(
+    scanned: Run,
+) -> None:
+    def answer(number: int, body: dict[str, Any]) -> Response:
+        if "input" not in body:
+            return completion(json.dumps(GOOD | {"label": f"label {number}"}))
+        rows = [{"index": at, "embedding": [1.0, at % 2]} for at in range(len(body["input"]))]
+        return Response(json.dumps({"data": rows, "usage": {"prompt_tokens": 5}}))
+
+    with serving(answer) as endpoint:
+        pipeline.make_labels(with_model(scanned, endpoint))
+        run = with_model(scanned, endpoint, embedding_model="embedder")
+        pipeline.make_labels(run)
+        pipeline.make_labels(run)
+
+    assert len(endpoint.requests) == POLES + 1
+    assert len(endpoint.requests[-1]["input"]) == POLES
+    with RunStore(scanned.database_path) as store:
+        spends = {spend.model: spend for spend in store.spend()}
+        by = {item.by for row in store.directions() for item in store.similar(row.id)}
+    assert by == {"embedder"}
+    assert (spends["embedder"].requests, spends["embedder"].prompt_tokens) == (1, 5)
+    assert spends["scripted"].requests == POLES

@@ -12,6 +12,7 @@ dollar counted?
 ``estimate``   what a stage would ask and cost, without asking
 ``as_ready``   many poles worked on at once
 ``batch``      the same questions through a batch endpoint, across restarts
+``embeddings`` vectors of texts, asked for in the same way
 ``access``     which endpoint, with which key
 
 This package imports nothing here, so that reading one module stays cheap.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from builder.endpoint import retries
 from builder.endpoint.access import Access, as_detail, without_key
@@ -23,7 +23,7 @@ from builder.endpoint.budget import Budget
 from builder.endpoint.gate import Gate
 from builder.endpoint.messages import Fault, Question, Reply
 from builder.endpoint.prices import Price
-from builder.endpoint.replies import Replies, key_of
+from builder.endpoint.replies import Replies, Usage, key_of
 from builder.endpoint.retries import NoReplyError
 from builder.errors import LabelerError, WeightAtlasError
 from builder.records import Spend
@@ -55,6 +55,8 @@ class ChatClient:
     that says so. Use as a context manager.
     """
 
+    _path = "/chat/completions"
+
     def __init__(
         self,
         access: Access,
@@ -80,7 +82,7 @@ class ChatClient:
         self._unanswered = 0
         self._error: WeightAtlasError | None = None
 
-    def __enter__(self) -> ChatClient:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -190,7 +192,7 @@ class ChatClient:
             except (WeightAtlasError, _OtherFormError):
                 self._replies.drop(request)
                 raise
-            result, usage = read_body(text, question)
+            result, usage = self._read(text, question)
             cost = self._cost(usage.prompt_tokens, usage.completion_tokens)
             if isinstance(result, Reply):
                 return self._replies.keep(request, question, self._access, result, self.price)
@@ -198,6 +200,12 @@ class ChatClient:
             return result
         finally:
             self.budget.settle(dearest, cost)
+
+    def _body(self, question: Question, form: Form) -> Mapping[str, Any]:
+        return request_body(question, self._access, form)
+
+    def _read(self, text: str, question: Question) -> tuple[Reply | Fault, Usage]:
+        return read_body(text, question)
 
     def _send(self, question: Question) -> str:
         """The body of the answer, without the key. Raises what is to be done without one."""
@@ -208,9 +216,9 @@ class ChatClient:
 
         assert self._transport is not None
         form = self._form
-        body = request_body(question, self._access, form)
+        body = self._body(question, form)
         try:
-            found = self._transport.post("/chat/completions", body)
+            found = self._transport.post(self._path, body)
         except TimeoutError:
             detail = f"no answer within {self._access.timeout:g} s"
             raise NoReplyError(Fault("timeout", detail), may_cost=True) from None

@@ -32,7 +32,15 @@ MOMENTARY_REASONS = frozenset({"timeout", "http", "budget"})
 LASTING_REASONS = frozenset({"no_examples"})
 #: Settings that change no label that was had.
 _FREE = frozenset(
-    {"api_key_env", "timeout", "concurrency", "budget", "price_input", "price_output"}
+    {
+        "api_key_env",
+        "timeout",
+        "concurrency",
+        "budget",
+        "price_input",
+        "price_output",
+        "embedding_model",
+    }
 )
 
 

@@ -1,0 +1,117 @@
+"""Where in space does a text lie? Asked of an endpoint's embeddings, like a question of a model.
+
+Texts go in lists of AT_ONCE, and each list is one question: kept, tried again, counted and held to
+the budget as all others are.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from builder.endpoint.access import as_detail
+from builder.endpoint.bodies import Form, expected_prompt_tokens, most_usage
+from builder.endpoint.client import ChatClient
+from builder.endpoint.messages import Fault, Question, Reply
+from builder.endpoint.replies import Usage
+
+#: Texts in one request; the widest vectors of so many, written as decimals, fit a body.
+AT_ONCE = 32
+#: Numbers in one vector; embeddings have some thousands.
+MAX_WIDTH = 16_384
+
+Vectors = npt.NDArray[np.float32]
+
+
+class EmbeddingClient(ChatClient):
+    """One endpoint and model for embeddings. Use as a context manager."""
+
+    _path = "/embeddings"
+
+    @property
+    def name(self) -> str:
+        """The model, as pages name it."""
+        return self._access.public_model
+
+    def embed(self, texts: Sequence[str]) -> Vectors | Fault:
+        """One vector for each text, [texts, width], or why there is none.
+
+        Raises as :meth:`ChatClient.ask` does.
+        """
+        found: list[Vectors] = []
+        for start in range(0, len(texts), AT_ONCE):
+            reply = self.ask(_question(texts[start : start + AT_ONCE]))
+            if isinstance(reply, Fault):
+                return reply
+            found.append(_unpacked(reply.content))
+        if len({vectors.shape[1] for vectors in found}) > 1:
+            return Fault("malformed", "vectors of several widths")
+        return np.concatenate(found) if found else np.zeros((0, 0), np.float32)
+
+    def _body(self, question: Question, form: Form) -> Mapping[str, Any]:
+        del form  # there is only one
+        return {
+            "model": self._access.model,
+            "input": json.loads(question.user),
+            "encoding_format": "float",
+        }
+
+    def _read(self, text: str, question: Question) -> tuple[Reply | Fault, Usage]:
+        return read_embeddings(text, question)
+
+
+def read_embeddings(text: str, question: Question) -> tuple[Reply | Fault, Usage]:
+    """The vectors in a response body as a reply, or why there are none; and what was used."""
+    usage = Usage(expected_prompt_tokens(question), 0, unmetered=True)
+    try:
+        table = json.loads(text)
+        rows = sorted(table["data"], key=lambda row: int(row["index"]))
+        indices = [row["index"] for row in rows]
+        vectors = np.array([row["embedding"] for row in rows], dtype=np.float32)
+        reported = table.get("usage")
+        prompt = reported.get("prompt_tokens") if isinstance(reported, dict) else None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError):
+        return Fault("malformed", f"no embeddings: {as_detail(text)}"), usage
+    most = most_usage(question).prompt_tokens
+    if isinstance(prompt, int) and not isinstance(prompt, bool) and 1 <= prompt <= most:
+        usage = Usage(prompt, 0)
+    n = len(json.loads(question.user))
+    is_whole = indices == list(range(n)) and vectors.ndim == 2
+    if not is_whole or not 1 <= vectors.shape[1] <= MAX_WIDTH or not np.isfinite(vectors).all():
+        return Fault("malformed", f"not {n} finite vectors of one width"), usage
+    return Reply(
+        content=_packed(vectors),
+        finish_reason="stop",
+        prompt_tokens=usage.prompt_tokens,
+        unmetered=usage.unmetered,
+    ), usage
+
+
+def _question(texts: Sequence[str]) -> Question:
+    # Half a surrogate pair cannot be sent.
+    clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+    user = json.dumps(clean, ensure_ascii=False)
+    digest = hashlib.sha256(user.encode("utf-8")).hexdigest()[:32]
+    return Question("", user, digest, "embedding", {}, 0)
+
+
+def _packed(vectors: Vectors) -> str:
+    little = np.ascontiguousarray(vectors, dtype="<f4")
+    return f"{vectors.shape[1]} {base64.b64encode(little.tobytes()).decode('ascii')}"
+
+
+def _unpacked(content: str) -> Vectors:
+    """Raises ValueError for what :func:`_packed` did not write."""
+    width, _, data = content.partition(" ")
+    try:
+        found = np.frombuffer(base64.b64decode(data, validate=True), dtype="<f4")
+    except binascii.Error as error:
+        raise ValueError("no packed vectors") from error
+    return found.reshape(-1, int(width)).astype(np.float32)
