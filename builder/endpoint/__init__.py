@@ -11,7 +11,8 @@ dollar counted?
 ``prices``     what a token costs; ``budget``  whether one more request fits
 ``estimate``   what a stage would ask and cost, without asking
 ``as_ready``   many poles worked on at once
-``batch``      the same questions through a batch endpoint, across restarts
+``batch``      the same questions through a batch endpoint, across restarts;
+               ``batch_lines``  the files that its answers come in
 ``embeddings`` vectors of texts, asked for in the same way
 ``access``     which endpoint, with which key
 

@@ -19,12 +19,13 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from tqdm import tqdm
 
 from builder.endpoint.access import NO_KEY, Access, as_detail, without_key
-from builder.endpoint.bodies import Form, most_usage, older_form, read_body, request_body
+from builder.endpoint.batch_lines import download, read_line
+from builder.endpoint.bodies import Form, most_usage, older_form, request_body
 from builder.endpoint.budget import Budget
 from builder.endpoint.messages import Fault, Question, Reply
 from builder.endpoint.prices import Price
@@ -39,8 +40,6 @@ logger = logging.getLogger(__name__)
 
 #: Of one file of requests; hosted endpoints take 50,000 lines and 200 MB.
 MAX_REQUESTS, MAX_BYTES = 40_000, 150_000_000
-#: Bytes of all answers of one batch.
-MAX_ANSWERS = 1_000_000_000
 #: Seconds between two looks at a batch.
 PAUSE = 30.0
 #: Attempts to make a batch, seconds between them, and batches that are looked through for it.
@@ -292,7 +291,7 @@ def _collect(work: _Work, batch: Batch, item: OpenBatch) -> dict[str, Fault]:
         with path.open("wb") as file:
             for file_id in (batch.output_file_id, batch.error_file_id):
                 if file_id:
-                    places |= _download(work.client, file_id, file)
+                    places |= download(work.client, file_id, file)
         faults: dict[str, Fault] = {}
         kept = 0
         with path.open("rb") as file:
@@ -304,7 +303,7 @@ def _collect(work: _Work, batch: Batch, item: OpenBatch) -> dict[str, Fault]:
                 start, length = places.pop(key)
                 file.seek(start)
                 text = without_key(file.read(length).decode("utf-8", "replace"), work.key)
-                result = _read_line(text, question)
+                result = read_line(text, question)
                 if isinstance(result, Fault):
                     faults[key] = result
                     replies.drop(request)
@@ -326,41 +325,6 @@ def _collect(work: _Work, batch: Batch, item: OpenBatch) -> dict[str, Fault]:
             f"{item.requests} replies came and are kept. Run the same command again for the others"
         )
     return faults
-
-
-def _download(client: openai.OpenAI, file_id: str, file: Any) -> dict[str, tuple[int, int]]:
-    """Appends a file of answers; where the line of each key lies in it (start, length)."""
-    start = file.tell()
-    with client.files.with_streaming_response.content(file_id) as response:
-        for chunk in response.iter_bytes():
-            file.write(chunk)
-            if file.tell() > MAX_ANSWERS:
-                raise LabelerError(f"{file_id}: more than {MAX_ANSWERS:,} bytes of answers")
-    file.write(b"\n")
-    file.flush()
-    places: dict[str, tuple[int, int]] = {}
-    with Path(file.name).open("rb") as lines:
-        lines.seek(start)
-        for line in lines:
-            with contextlib.suppress(ValueError, TypeError, LookupError, RecursionError):
-                key = json.loads(line)["custom_id"]
-                if isinstance(key, str):
-                    places[key] = (start, len(line))
-            start += len(line)
-    return places
-
-
-def _read_line(line: str, question: Question) -> Fault | tuple[Reply | Fault, Usage]:
-    """What a line of answers says of one question; a Fault where the server did not answer it."""
-    try:
-        table = json.loads(line)
-        response = table["response"]
-        status, body = response["status_code"], response["body"]
-    except (ValueError, TypeError, LookupError, RecursionError):
-        return Fault("http", f"no reply came with the batch: {as_detail(line)}")
-    if status != 200:
-        return Fault("http", f"HTTP {as_detail(str(status))}: {as_detail(json.dumps(body))}")
-    return read_body(json.dumps(body), question)
 
 
 def _why(batch: Batch, secret: str) -> str:
