@@ -72,6 +72,14 @@ def share(value: float | None) -> str:
     return f"{percent:.{digits}f}{_SPACE}%"
 
 
+def passed(value: float | None) -> str:
+    """A share of one as whole percent, cut and not rounded: 94.8% have not reached 95%."""
+    if value is None or _missing(value):
+        return NONE
+    # A hair more, so that 0.29 does not become 28%.
+    return f"{int(100 * value + 1e-9)}{_SPACE}%"
+
+
 def money(value: float | None) -> str:
     """US dollars: two decimals from a dollar on, else about two digits; a dash for no price."""
     if value is None or _missing(value):

@@ -63,6 +63,7 @@ class Renderer:
             short=formats.short,
             whole=formats.whole,
             share=formats.share,
+            passed=formats.passed,
             place=formats.place,
             money=formats.money,
             ranged=formats.ranged,

@@ -62,6 +62,10 @@ def test_numbers_are_written_without_hyphen_exponent_padding_or_minus_zero(value
         (formats.whole(1234567), "1\N{NO-BREAK SPACE}234\N{NO-BREAK SPACE}567"),
         (formats.share(0.0302), "3.0\N{NO-BREAK SPACE}%"),
         (formats.share(math.nan), "\N{EN DASH}"),
+        (formats.passed(0.948), "94\N{NO-BREAK SPACE}%"),
+        (formats.passed(0.29), "29\N{NO-BREAK SPACE}%"),
+        (formats.passed(1.0), "100\N{NO-BREAK SPACE}%"),
+        (formats.passed(None), "\N{EN DASH}"),
     ],
 )
 def test_numbers_are_written_for_readers(written: str, expected: str) -> None:
