@@ -15,11 +15,11 @@ from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
@@ -198,6 +198,10 @@ def _without_user(base_url: str) -> str:
     return base_url
 
 
+#: Where an endpoint is; settings are published, so it may hold no secret.
+BaseUrl = Annotated[str, AfterValidator(_without_user)]
+
+
 class LabelSettings(Section):
     """Who names the poles of a direction."""
 
@@ -206,7 +210,7 @@ class LabelSettings(Section):
     #: Model asked for by the ``openai`` labeler.
     model: str = ""
     #: Endpoint; the client's own default (``OPENAI_BASE_URL``) when empty.
-    base_url: str = ""
+    base_url: BaseUrl = ""
     #: Name of the environment variable that holds the key. The key itself is never a setting.
     api_key_env: str = "OPENAI_API_KEY"
     #: Model for embeddings at the same endpoint, by which similar labels are found; by their words
@@ -229,11 +233,6 @@ class LabelSettings(Section):
     price_input: Dollars | None = None
     price_output: Dollars | None = None
 
-    @field_validator("base_url")
-    @classmethod
-    def _no_secret(cls, base_url: str) -> str:
-        return _without_user(base_url)
-
 
 class ScoreSettings(Section):
     """How labels are scored, and who judges those of a language model."""
@@ -242,7 +241,7 @@ class ScoreSettings(Section):
     #: counting words, and hand-made ones where no model is named.
     model: str = ""
     #: Endpoint of that model; that of ``label`` when empty.
-    base_url: str = ""
+    base_url: BaseUrl = ""
     #: ``detection``: each text as a whole; ``fuzzing``: the tokens marked in it.
     scorers: Annotated[tuple[Literal["detection", "fuzzing"], ...], Field(min_length=1)] = (
         "detection",
@@ -258,11 +257,6 @@ class ScoreSettings(Section):
     batch: Annotated[int, Field(ge=1, le=100)] = 10
     max_completion_tokens: Count = 600
     temperature: float | None = None
-
-    @field_validator("base_url")
-    @classmethod
-    def _no_secret(cls, base_url: str) -> str:
-        return _without_user(base_url)
 
 
 class SiteSettings(Section):

@@ -4,6 +4,7 @@
 ``split``     which examples a labeler may see, and which its label is tested on
 ``explain``   ``label_poles``: every pole by a language model, in candidates
 ``prompts``   the explainer prompt, from templates/prompts/
+``templates`` the files that prompts are made from, and their version
 ``answers``   the answer in a reply, or what is wrong with it
 ``agreement`` how alike the candidates of a pole are
 ``keywords``  the embedded labeler: over-represented terms, counted; no language model

@@ -11,21 +11,17 @@ same texts are shown, and neither the model nor the cache learns where it stands
 
 from __future__ import annotations
 
-import hashlib
 import math
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TypeVar
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 
-from builder.assets import asset_dir
-from builder.errors import SiteError
 from builder.labels.evidence import Background, Evidence
+from builder.labels.templates import prompt_templates, text_digest
 from builder.labels.visible import visible
 from builder.records import Example, Window
 
@@ -73,31 +69,9 @@ class Shown:
     activations: str = ""
 
 
-@cache
-def _templates() -> tuple[jinja2.Template, jinja2.Template, str]:
-    """System template, user template, and the version: a hash of their sources."""
-    folder = asset_dir() / "templates" / "prompts"
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        # Prompts are no markup; what goes into them is escaped by `escape`.
-        autoescape=False,  # noqa: S701
-    )
-    try:
-        sources = [
-            (folder / name).read_text(encoding="utf-8") for name in (SYSTEM_TEMPLATE, USER_TEMPLATE)
-        ]
-        system, user = (environment.from_string(source) for source in sources)
-    except (OSError, jinja2.TemplateError) as error:
-        raise SiteError(f"{folder}: the prompt templates cannot be read: {error}") from error
-    return system, user, text_digest(*sources)[:12]
-
-
 def prompt_version() -> str:
     """Twelve hex digits that change with any change of the prompt templates."""
-    return _templates()[2]
+    return prompt_templates(SYSTEM_TEMPLATE, USER_TEMPLATE).version
 
 
 def render_prompt(
@@ -115,7 +89,7 @@ def render_prompt(
     pole, the rest random documents, those of known activation among them; picked by a hash of the
     examples, and documents among the pole's examples are left out.
     """
-    system, user, version = _templates()
+    templates = prompt_templates(SYSTEM_TEMPLATE, USER_TEMPLATE)
     chosen = sample(evidence.examples, examples, candidate)
     top = _top(chosen)
     shown = [show_example(example, top) for example in chosen]
@@ -130,7 +104,7 @@ def render_prompt(
         "random": [show_window(window) for window in at_random],
     }
     texts = [part for items in groups.values() for item in items for part in _parts(item)]
-    nonce = nonce_of([version, promoted, sources, *texts])
+    nonce = nonce_of([templates.version, promoted, sources, *texts])
     values = {
         **groups,
         "nonce": nonce,
@@ -140,12 +114,12 @@ def render_prompt(
         "max_words": MAX_LABEL_WORDS,
         "no_pattern": NO_PATTERN,
     }
-    messages = system.render(values), user.render(values)
+    system, user, digest = templates.render(values)
     seen = [example.window.doc_id for example in (*chosen, *opposite, *weak)]
     return Prompt(
-        system=messages[0],
-        user=messages[1],
-        hash=text_digest(version, *messages)[:32],
+        system=system,
+        user=user,
+        hash=digest,
         nonce=nonce,
         example_docs=tuple(dict.fromkeys([*seen, *(window.doc_id for window in at_random)])),
     )
@@ -176,9 +150,7 @@ def spread(examples: Sequence[Example], wanted: int) -> list[Example]:
 def show_example(example: Example, top: int) -> Shown:
     """An example with its strongest tokens marked and listed; ``top`` is level 10 (int16)."""
     pieces = token_pieces(example.window)
-    strength = _strength(example)
-    marked = strength >= max(1.0, MARKED * int(strength[example.peak]))
-    marked[example.peak] = True
+    strength, marked = _strength(example), marked_tokens(example)
     first, last = around(pieces, example.peak, MAX_TEXT)
     text = with_marks(pieces[first:last], marked[first:last].tolist())
     if first:
@@ -200,6 +172,14 @@ def _strength(example: Example) -> npt.NDArray[np.int64]:
     """Activation of each token towards the pole, 0 where it points the other way."""
     sign = 1 if example.pole == "max" else -1
     return np.maximum(example.activations.astype(np.int64) * sign, 0)
+
+
+def marked_tokens(example: Example) -> npt.NDArray[np.bool_]:
+    """Whether each token is marked: the peak, and what has MARKED of its activation."""
+    strength = _strength(example)
+    marked: npt.NDArray[np.bool_] = strength >= max(1.0, MARKED * int(strength[example.peak]))
+    marked[example.peak] = True
+    return marked
 
 
 def show_window(window: Window) -> Shown:
@@ -306,13 +286,3 @@ def nonce_of(contents: Iterable[str]) -> str:
     while any(digest[:8] in content for content in contents):
         digest = text_digest(digest)
     return digest[:8]
-
-
-def text_digest(*parts: str) -> str:
-    """SHA-256 over the parts, each with its length, as hex digits."""
-    state = hashlib.sha256()
-    for part in parts:
-        data = part.encode("utf-8", "surrogatepass")
-        state.update(f"{len(data)}:".encode())
-        state.update(data)
-    return state.hexdigest()

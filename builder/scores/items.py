@@ -22,12 +22,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from builder.labels.prompts import marked_tokens
 from builder.labels.split import split_examples
 from builder.records import ACTIVATION_SCALE, CONTENT_ROLES, STRATA, Example, Pole, Stratum, Window
 from builder.scores.stretches import number_of, stretch
-
-#: Tokens with at least this share of the peak's activation are marked, as for the explainer.
-MARKED = 0.6
 
 Quantized = npt.NDArray[np.int16]
 
@@ -240,10 +238,7 @@ def _item(example: Example, stratum: Stratum, length: int) -> Item:
     first, part = stretch(example.window, length, example.peak)
     marks = None
     if stratum == "pole":
-        sign = 1 if example.pole == "max" else -1
-        strength = example.activations.astype(np.int64) * sign
-        strong = strength >= max(1.0, MARKED * int(strength[example.peak]))
-        strong[example.peak] = True
+        strong = marked_tokens(example)
         marks = Marks(len(strong), example.peak, tuple(np.flatnonzero(strong).tolist()))
     return Item(stratum, example.place, part, example.peak - first, first, marks)
 

@@ -14,15 +14,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
-import jinja2
-
-from builder.assets import asset_dir
 from builder.endpoint.messages import Asker, Fault, Question, Reply
-from builder.errors import SiteError
-from builder.labels.prompts import escape, nonce_of, text_digest
+from builder.labels.prompts import escape, nonce_of
+from builder.labels.templates import PromptTemplates, prompt_templates, text_digest
 from builder.records import Scorer
 from builder.scores.judge import Text, Usage, Verdicts
 from builder.scores.shown import shown
@@ -122,14 +118,18 @@ class ModelJudge:
                 for batch in batches]  # fmt: skip
 
     def _question(self, label: str, lines: Sequence[str], scorer: Scorer) -> Question:
-        system, user, version = _templates(scorer)
+        templates = _templates(scorer)
         named = escape(label[:MAX_LABEL])
-        values = {"label": named, "texts": lines, "nonce": nonce_of([version, named, *lines])}
-        messages = system.render(values), user.render(values)
+        values = {
+            "label": named,
+            "texts": lines,
+            "nonce": nonce_of([templates.version, named, *lines]),
+        }
+        system, user, digest = templates.render(values)
         return Question(
-            system=messages[0],
-            user=messages[1],
-            hash=text_digest(version, *messages)[:32],
+            system=system,
+            user=user,
+            hash=digest,
             schema_name="verdicts",
             schema=SCHEMA,
             max_completion_tokens=self._max_completion_tokens,
@@ -184,26 +184,10 @@ def _verdicts(content: str) -> list[Any] | None:
     return found if isinstance(found, list) else None
 
 
-@cache
-def _templates(scorer: Scorer) -> tuple[jinja2.Template, jinja2.Template, str]:
-    """System template, user template, and the version: a hash of their sources."""
-    folder = asset_dir() / "templates" / "prompts"
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        # Prompts are no markup; what goes into them is escaped by `escape`.
-        autoescape=False,  # noqa: S701
-    )
-    try:
-        sources = [(folder / name).read_text(encoding="utf-8") for name in (_SYSTEM[scorer], _USER)]
-        system, user = (environment.from_string(source) for source in sources)
-    except (OSError, jinja2.TemplateError) as error:
-        raise SiteError(f"{folder}: the prompt templates cannot be read: {error}") from error
-    return system, user, text_digest(*sources)[:12]
-
-
 def prompt_version(scorer: Scorer) -> str:
     """Twelve hex digits that change with any change of a scorer's prompt templates."""
-    return _templates(scorer)[2]
+    return _templates(scorer).version
+
+
+def _templates(scorer: Scorer) -> PromptTemplates:
+    return prompt_templates(_SYSTEM[scorer], _USER)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from builder.assets import asset_dir
 from builder.errors import SiteError
-from builder.labels import prompts
+from builder.labels import prompts, templates
 from builder.labels.evidence import Background, Evidence
 from builder.labels.prompts import (
     MAX_TEXT,
@@ -360,20 +360,20 @@ def test_the_version_is_of_the_templates(tmp_path: Path, monkeypatch: pytest.Mon
     for source in (asset_dir() / "templates" / "prompts").glob("*.j2"):
         (folder / source.name).write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
     before, before_hash = prompt_version(), render(planted()).hash
-    monkeypatch.setattr(prompts, "asset_dir", lambda: tmp_path)
-    prompts._templates.cache_clear()
+    monkeypatch.setattr(templates, "asset_dir", lambda: tmp_path)
+    templates.prompt_templates.cache_clear()
     try:
         same = prompt_version()
         with (folder / "explain.system.j2").open("a", encoding="utf-8") as file:
             file.write("Be brief.\n")
-        prompts._templates.cache_clear()
+        templates.prompt_templates.cache_clear()
         after, after_hash = prompt_version(), render(planted()).hash
         (folder / "explain.user.j2").unlink()
-        prompts._templates.cache_clear()
+        templates.prompt_templates.cache_clear()
         with pytest.raises(SiteError, match="templates cannot be read"):
             prompt_version()
     finally:
-        prompts._templates.cache_clear()
+        templates.prompt_templates.cache_clear()
 
     assert same == before
     assert after != before
