@@ -77,14 +77,9 @@ class Answer(BaseModel):
 
 def read_reply(reply: Reply) -> Answer | Fault:
     """The answer in a reply, with clean texts in bounds; else the first thing wrong with it."""
-    if reply.refusal:
-        return Fault("refusal", one_line(reply.refusal, 200))
-    if reply.finish_reason == "content_filter":
-        return Fault("content_filter", "the endpoint's content filter stopped the reply")
-    if reply.finish_reason == "length":
-        return Fault("truncated", f"stopped at {reply.completion_tokens} tokens")
-    if not reply.content.strip():
-        return Fault("empty", f"finish_reason {one_line(reply.finish_reason, 40)!r}")
+    fault = no_answer(reply)
+    if fault is not None:
+        return fault
     tables = objects_in(reply.content)
     if not tables and is_refusal(reply.content):
         return Fault("refusal", one_line(reply.content, 200))
@@ -110,6 +105,19 @@ def read_reply(reply: Reply) -> Answer | Fault:
         return Fault("schema", f"label: {words} words, {len(label)} characters or more: {shown}")
     explanation = one_line(answer.explanation, MAX_EXPLANATION)
     return answer.model_copy(update={"label": label, "explanation": explanation})
+
+
+def no_answer(reply: Reply) -> Fault | None:
+    """Why a reply holds no answer of any form; None where it may."""
+    if reply.refusal:
+        return Fault("refusal", one_line(reply.refusal, 200))
+    if reply.finish_reason == "content_filter":
+        return Fault("content_filter", "the endpoint's content filter stopped the reply")
+    if reply.finish_reason == "length":
+        return Fault("truncated", f"stopped at {reply.completion_tokens} tokens")
+    if not reply.content.strip():
+        return Fault("empty", f"finish_reason {one_line(reply.finish_reason, 40)!r}")
+    return None
 
 
 def is_refusal(text: str) -> bool:

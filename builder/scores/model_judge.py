@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from builder.endpoint.messages import Asker, Fault, Question, Reply
+from builder.labels.answers import no_answer
 from builder.labels.prompts import escape, nonce_of
 from builder.labels.templates import PromptTemplates, prompt_templates, text_digest
 from builder.records import Scorer
@@ -138,14 +139,9 @@ class ModelJudge:
 
 def read_grades(reply: Reply, n: int) -> list[int | str]:
     """For each of ``n`` texts its grade, or why it has none."""
-    if reply.refusal:
-        return ["refusal"] * n
-    if reply.finish_reason == "content_filter":
-        return ["content_filter"] * n
-    if reply.finish_reason == "length":
-        return ["truncated"] * n
-    if not reply.content.strip():
-        return ["empty"] * n
+    fault = no_answer(reply)
+    if fault is not None:
+        return [fault.reason] * n
     verdicts = _verdicts(reply.content)
     if verdicts is None:
         return ["malformed"] * n

@@ -49,6 +49,11 @@ class Database:
         rows = self._connection.execute("SELECT key, value FROM meta ORDER BY key").fetchall()
         return {key: json.loads(value) for key, value in rows}
 
+    def fact(self, key: str) -> Any:
+        """One of the run's facts; None where there is none of that name."""
+        found = self._connection.execute("SELECT value FROM meta WHERE key = ?", [key]).fetchone()
+        return json.loads(found[0]) if found else None
+
     def update_meta(self, values: Mapping[str, Any]) -> None:
         """Sets some of the run's facts, in one transaction."""
         with self.writing("facts"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -75,10 +74,8 @@ class LabelTables(Database):
 
     def label_fingerprint(self, labeler: str) -> str | None:
         """What the labels of a labeler depend on; None if it has given none."""
-        found = self._connection.execute(
-            "SELECT value FROM meta WHERE key = ?", [_FINGERPRINT + labeler]
-        ).fetchone()
-        return str(json.loads(found[0])) if found else None
+        found = self.fact(_FINGERPRINT + labeler)
+        return None if found is None else str(found)
 
     def labels(self, *, candidates: bool = False) -> list[Label]:
         """Every chosen label, by direction, pole and labeler; with ``candidates`` all of them."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -46,10 +45,8 @@ class ScoreTables(LabelTables):
 
     def score_fingerprint(self, labeler: str) -> str | None:
         """What the scores of a labeler depend on; None if there are none."""
-        found = self._connection.execute(
-            "SELECT value FROM meta WHERE key = ?", [_FINGERPRINT + labeler]
-        ).fetchone()
-        return str(json.loads(found[0])) if found else None
+        found = self.fact(_FINGERPRINT + labeler)
+        return None if found is None else str(found)
 
     def scores(
         self, direction: str | None = None, *, judged: bool = False, candidates: bool = False

@@ -27,10 +27,12 @@ from builder.labels.explain import Result, check_labeler, label_fingerprint, lab
 from builder.labels.prompts import KINDS, MAX_LABEL_WORDS
 from builder.labels.visible import is_hidden
 from builder.records import Label, LabelFailure
+from tests.endpoint.asking import KEY, environment
 from tests.labels.endpoint import GOOD, Endpoint, Response, completion, error, serving
 from tests.labels.making import background_of, evidence_of, insert
 
-KEY = "sk-secret-0123456789abcdef"
+__all__ = ["environment"]
+
 BACKGROUND = background_of(documents=30)
 _EVIDENCE = evidence_of(lambda rng, text: insert(rng, text, "lighthouse"))
 
@@ -41,14 +43,6 @@ def poles(n: int) -> list[Evidence]:
         replace(_EVIDENCE, direction=f"L00.o_proj.u{i:02d}", promoted=(f"token {i}",))
         for i in range(n)
     ]
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "HTTP_PROXY", "http_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("LABEL_KEY", KEY)
 
 
 def settings_for(endpoint: Endpoint | None, **changes: Any) -> LabelSettings:
