@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -41,9 +41,9 @@ from builder.labels.explain import (
 from builder.labels.split import split_examples
 from builder.labels.upkeep import refresh_labels
 from builder.provenance import refresh_facts
-from builder.records import ANY_ROLE, POLES, Label, LabelFailure
+from builder.records import ANY_ROLE, POLES, Example, Label, LabelFailure
 from builder.run_folder import Run, claimed, digest_of, record_stage, timed
-from builder.store import DirectionRow, RunStore
+from builder.store import AT_ONCE, DirectionRow, RunStore, SourceShare
 
 STAGE = "labels"
 
@@ -161,28 +161,37 @@ def plan_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) ->
 def evidences(store: RunStore) -> Iterator[Evidence]:
     """What labelers may know of each pole, in the order of directions and poles."""
     held_out = {window.doc_id for window in store.held_out()}
-    for row in store.directions():
-        yield from _of_direction(store, row, held_out)
+    rows = store.directions()
+    for start in range(0, len(rows), AT_ONCE):
+        some = rows[start : start + AT_ONCE]
+        ids = [row.id for row in some]
+        examples = store.examples_of(ids, role=ANY_ROLE)
+        quantiles, sources = store.quantile_examples_of(ids), store.sources_of(ids)
+        for row in some:
+            found = (examples[row.id], quantiles[row.id], sources[row.id])
+            yield from _of_direction(row, held_out, *found)
 
 
-def _of_direction(store: RunStore, row: DirectionRow, held_out: set[int]) -> Iterator[Evidence]:
+def _of_direction(
+    row: DirectionRow,
+    held_out: set[int],
+    every: Sequence[Example],
+    quantiles: Sequence[Example],
+    shares: Sequence[SourceShare],
+) -> Iterator[Evidence]:
     # A label is scored on these, so whoever gives it must not have seen them.
-    examples = [
-        example
-        for example in store.examples(row.id, role=ANY_ROLE)
-        if example.window.doc_id not in held_out
-    ]
+    examples = [example for example in every if example.window.doc_id not in held_out]
     halves = {
         pole: split_examples([item for item in examples if item.pole == pole]) for pole in POLES
     }
     # A document may reach both poles, and may be in the reservoir too.
     withheld = frozenset(item.window.doc_id for _, half in halves.values() for item in half)
-    middle = [e for e in store.quantile_examples(row.id) if e.window.doc_id not in withheld]
+    middle = [e for e in quantiles if e.window.doc_id not in withheld]
     explained = {
         pole: tuple(item for item in half if item.window.doc_id not in withheld)
         for pole, (half, _) in halves.items()
     }
-    sources = [item for item in store.sources(row.id) if item.tail and item.all_documents]
+    sources = [item for item in shares if item.tail and item.all_documents]
     for pole in POLES:
         lens = row.promoted if pole == "max" else row.suppressed
         yield Evidence(

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from builder.labels.prompts import marked_tokens
 from builder.labels.split import split_examples
 from builder.records import ACTIVATION_SCALE, CONTENT_ROLES, STRATA, Example, Pole, Stratum, Window
-from builder.scores.stretches import number_of, stretch
+from builder.scores.stretches import number_of, numbers_after, stretch
 
 Quantized = npt.NDArray[np.int16]
 
@@ -255,7 +255,8 @@ def _quantized(value: float) -> int:
 
 
 def _order(content_hash: str, pole: Pole) -> Callable[[Item], int]:
-    return lambda item: number_of(content_hash, pole, item.window.text)
+    number = numbers_after(content_hash, pole)
+    return lambda item: number(item.window.text)
 
 
 def _any_token(window: Window) -> int:

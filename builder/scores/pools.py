@@ -6,10 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from builder.records import ANY_ROLE
 from builder.scores.items import Pool, Sample, make_pool
-from builder.store import RunStore
-
-#: Directions whose peaks over random documents are in memory at once.
-_AT_ONCE = 64
+from builder.store import AT_ONCE, RunStore
 
 
 def pole_pools(store: RunStore, directions: Iterable[str]) -> Iterator[Pool]:
@@ -24,9 +21,10 @@ def pole_pools(store: RunStore, directions: Iterable[str]) -> Iterator[Pool]:
         length=length,
     )
     wanted = list(directions)
-    for start in range(0, len(wanted), _AT_ONCE):
-        peaks = store.sample_peaks(wanted[start : start + _AT_ONCE])
-        for direction, of_poles in peaks.items():
-            examples = store.examples(direction, role=ANY_ROLE)
-            for pole, reach in of_poles.items():
-                yield make_pool(direction, pole, hashes[direction], examples, sample, reach)
+    for start in range(0, len(wanted), AT_ONCE):
+        some = wanted[start : start + AT_ONCE]
+        peaks, examples = store.sample_peaks(some), store.examples_of(some, role=ANY_ROLE)
+        for direction in some:
+            for pole, reach in peaks[direction].items():
+                own = examples[direction]
+                yield make_pool(direction, pole, hashes[direction], own, sample, reach)

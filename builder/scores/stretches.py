@@ -10,6 +10,7 @@ none, each is as likely. Which one follows from the text of the window alone.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 from builder.records import Window
 
@@ -34,9 +35,21 @@ def stretch(window: Window, length: int, peak: int | None = None) -> tuple[int, 
 
 def number_of(*parts: object) -> int:
     """A number of 64 bits that follows the parts alone."""
-    state = hashlib.blake2b(digest_size=8)
-    for part in parts:
-        data = str(part).encode("utf-8", "surrogatepass")
-        state.update(f"{len(data)}:".encode())
-        state.update(data)
-    return int.from_bytes(state.digest())
+    return numbers_after(*parts[:-1])(parts[-1])
+
+
+def numbers_after(*parts: object) -> Callable[[object], int]:
+    """:func:`number_of` of these parts and a further one, for many of those."""
+    state = hashlib.blake2b(b"".join(map(_delimited, parts)), digest_size=8)
+
+    def number(last: object) -> int:
+        whole = state.copy()
+        whole.update(_delimited(last))
+        return int.from_bytes(whole.digest())
+
+    return number
+
+
+def _delimited(part: object) -> bytes:
+    data = str(part).encode("utf-8", "surrogatepass")
+    return b"%d:%b" % (len(data), data)

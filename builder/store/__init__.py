@@ -11,6 +11,7 @@ and the label stage open it for writing.
 
 from __future__ import annotations
 
+from builder.store.example_tables import AT_ONCE
 from builder.store.merge import NO_CLUSTERS, Clusters, write_database
 from builder.store.rows import Count, DirectionRow, Saturation, SourceShare
 from builder.store.run_store import RunStore
@@ -18,6 +19,7 @@ from builder.store.schema import column_sizes
 from builder.store.shards import Shard
 
 __all__ = [
+    "AT_ONCE",
     "NO_CLUSTERS",
     "Clusters",
     "Count",

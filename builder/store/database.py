@@ -51,8 +51,9 @@ class Database:
 
     def fact(self, key: str) -> Any:
         """One of the run's facts; None where there is none of that name."""
-        found = self._connection.execute("SELECT value FROM meta WHERE key = ?", [key]).fetchone()
-        return json.loads(found[0]) if found else None
+        # Read to its end: a query that is not leaves the connection in use.
+        rows = self._connection.execute("SELECT value FROM meta WHERE key = ?", [key]).fetchall()
+        return json.loads(rows[0][0]) if rows else None
 
     def update_meta(self, values: Mapping[str, Any]) -> None:
         """Sets some of the run's facts, in one transaction."""

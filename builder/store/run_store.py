@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from builder.records import (
-    ANY_ROLE,
     MODELS,
     POLES,
     READERS,
     ROLES,
     WRITERS,
-    Example,
     Histogram,
     Hookpoint,
-    Pole,
     Range,
     Shift,
     Spectrum,
-    Window,
 )
+from builder.store.example_tables import ExampleTables
 from builder.store.rows import Count, DirectionRow, Saturation, SourceShare
 from builder.store.score_tables import ScoreTables
-from builder.store.windows import read_window
-
-Quantized = npt.NDArray[np.int16]
 
 
-class RunStore(ScoreTables):
+class RunStore(ExampleTables, ScoreTables):
     """A run's database, opened for reading unless asked; use as a context manager."""
 
     def directions(self) -> list[DirectionRow]:
@@ -81,104 +73,6 @@ class RunStore(ScoreTables):
         ]
         return sorted(found, key=lambda item: (item.hookpoint.layer, _place(item.hookpoint.writer)))
 
-    def examples(
-        self, direction: str, *, pole: Pole | None = None, role: str | None = None
-    ) -> list[Example]:
-        """Examples of one direction, by pole, role and place; ``role="any"`` takes each document
-        once, by its most extreme content role. Without ``role``: every role's own list.
-        """
-        where = ["id = ?"]
-        values: list[Any] = [direction]
-        if pole is not None:
-            where.append("pole = ?")
-            values.append(POLES.index(pole))
-        place = "place"
-        if role != ANY_ROLE:
-            where.append("place IS NOT NULL")
-        if role == ANY_ROLE:
-            where.append("any_place IS NOT NULL")
-            place = "any_place"
-        elif role is not None:
-            where.append("role = ?")
-            values.append(ROLES.index(role))
-        order = f"pole, {place}" if role == ANY_ROLE else f"pole, role, {place}"
-        rows = self._connection.execute(
-            f"SELECT role, pole, {place}, value, doc_id, source, start, peak, duplicates, "
-            "repeats, text, token_lengths, roles, activations, base_activations "
-            "FROM examples JOIN directions USING (direction) "
-            f"WHERE {' AND '.join(where)} ORDER BY {order}",
-            values,
-        ).fetchall()
-        return [
-            Example(
-                direction=direction,
-                role=ROLES[row[0]],
-                pole=POLES[row[1]],
-                place=row[2],
-                value=row[3],
-                peak=row[7],
-                duplicates=row[8],
-                repeats=row[9],
-                window=read_window(row[4], row[5], row[6], row[10], row[11]),
-                roles=np.asarray(row[12], dtype=np.uint8),
-                activations=np.asarray(row[13], dtype=np.int16),
-                base_activations=_quantized(row[14]),
-            )
-            for row in rows
-        ]
-
-    def quantile_examples(self, direction: str) -> list[Example]:
-        """Random documents at evenly spaced quantiles of how far they reach to each pole.
-
-        By pole and place, from far off the pole towards it: of n at a pole, the one at place p
-        reaches farther than a share (p + 0.5) / n of the reservoir. ``role`` is that of the peak.
-        """
-        rows = self._connection.execute(
-            "SELECT pole, quantile_examples.place, value, peak, doc_id, source, start, duplicates, "
-            "text, token_lengths, roles, activations, base_activations FROM quantile_examples "
-            "JOIN directions USING (direction) "
-            "JOIN reservoir ON reservoir.place = quantile_examples.sample "
-            "WHERE id = ? ORDER BY pole, quantile_examples.place",
-            [direction],
-        ).fetchall()
-        return [
-            Example(
-                direction=direction,
-                role=ROLES[row[10][row[3]]],
-                pole=POLES[row[0]],
-                place=row[1],
-                value=row[2],
-                peak=row[3],
-                duplicates=row[7],
-                window=read_window(row[4], row[5], row[6], row[8], row[9]),
-                roles=np.asarray(row[10], dtype=np.uint8),
-                activations=np.asarray(row[11], dtype=np.int16),
-                base_activations=_quantized(row[12]),
-            )
-            for row in rows
-        ]
-
-    def example_sources(self) -> Iterator[tuple[str, Pole, str, list[str]]]:
-        """(direction, pole, role, sources of its examples by place) for every list kept.
-
-        Roles are those of the run and ``any``. One query, for statistics over the whole run.
-        """
-        rows = self._connection.execute(
-            "SELECT id, pole, role, list(source ORDER BY place) FROM examples "
-            "JOIN directions USING (direction) WHERE place IS NOT NULL "
-            "GROUP BY id, direction, pole, role "
-            "UNION ALL SELECT id, pole, 255, list(source ORDER BY any_place) FROM examples "
-            "JOIN directions USING (direction) WHERE any_place IS NOT NULL "
-            "GROUP BY id, direction, pole ORDER BY 1, 2, 3"
-        ).fetchall()
-        for direction, pole, role, sources in rows:
-            yield (
-                direction,
-                POLES[pole],
-                ANY_ROLE if role == 255 else ROLES[role],
-                sources,
-            )
-
     def histograms(self, direction: str, model: str = "tuned") -> list[Histogram]:
         """One histogram per role that had tokens, of one of MODELS."""
         rows = self._connection.execute(
@@ -212,13 +106,20 @@ class RunStore(ScoreTables):
 
     def sources(self, direction: str) -> list[SourceShare]:
         """The sources of both poles' most extreme documents, the commonest first."""
+        return self.sources_of([direction])[direction]
+
+    def sources_of(self, directions: Sequence[str]) -> dict[str, list[SourceShare]]:
+        """What :meth:`sources` gives each of these directions."""
         rows = self._connection.execute(
-            "SELECT pole, source, n, tail, documents, all_documents, p_value, q_value "
+            "SELECT id, pole, source, n, tail, documents, all_documents, p_value, q_value "
             "FROM sources JOIN directions USING (direction) "
-            "WHERE id = ? ORDER BY pole, n DESC, source",
-            [direction],
+            "WHERE id IN (SELECT unnest(?)) ORDER BY pole, n DESC, source",
+            [list(directions)],
         ).fetchall()
-        return [SourceShare(direction, POLES[row[0]], *row[1:]) for row in rows]
+        found: dict[str, list[SourceShare]] = {direction: [] for direction in directions}
+        for direction, pole, *values in rows:
+            found[direction].append(SourceShare(direction, POLES[pole], *values))
+        return found
 
     def saturation(self, direction: str) -> list[Saturation]:
         """How a direction's extremes grew with the corpus, one for each pole that has any."""
@@ -231,46 +132,6 @@ class RunStore(ScoreTables):
             Saturation(direction, POLES[pole], tuple(documents), tuple(extremes), gain)
             for pole, documents, extremes, gain in rows
         ]
-
-    def reservoir(self) -> list[Window]:
-        """Windows of random documents, the contrast for labels."""
-        return self._samples("reservoir")
-
-    def held_out(self) -> list[Window]:
-        """Windows of further random documents, kept for the scores of labels alone."""
-        return self._samples("held_out")
-
-    def sample_peaks(
-        self, directions: Sequence[str]
-    ) -> dict[str, dict[Pole, tuple[Quantized, Quantized]]]:
-        """How far the windows of :meth:`reservoir` and of :meth:`held_out` reach to each pole.
-
-        int16, ACTIVATION_SCALE per unit, in the order of the windows; over their content tokens.
-        Many directions at once take little longer than one.
-        """
-        rows = self._connection.execute(
-            "SELECT id, highest, lowest, "
-            "(SELECT count(*) FROM reservoir WHERE split = 'reservoir') "
-            "FROM sample_peaks JOIN directions USING (direction) WHERE id IN (SELECT unnest(?))",
-            [list(directions)],
-        ).fetchall()
-        none = np.zeros(0, dtype=np.int16)
-        found: dict[str, dict[Pole, tuple[Quantized, Quantized]]] = {
-            direction: dict.fromkeys(POLES, (none, none)) for direction in directions
-        }
-        for direction, highest, lowest, n in rows:
-            for pole, values in zip(POLES, (highest, lowest), strict=True):
-                peaks = np.asarray(values, dtype=np.int16)
-                found[direction][pole] = peaks[:n], peaks[n:]
-        return found
-
-    def _samples(self, split: str) -> list[Window]:
-        rows = self._connection.execute(
-            "SELECT doc_id, source, start, text, token_lengths FROM reservoir WHERE split = ? "
-            "ORDER BY place",
-            [split],
-        ).fetchall()
-        return [read_window(*row) for row in rows]
 
     def counts(self) -> list[Count]:
         """Documents, tokens, exclusions and dropped rows; see COUNTS_SCHEMA."""
@@ -288,7 +149,3 @@ def _place(matrix: str) -> tuple[int, str]:
     """Where a matrix stands among those of its layer; unknown ones come last, by name."""
     known = (*WRITERS, *READERS)
     return (known.index(matrix) if matrix in known else len(known), matrix)
-
-
-def _quantized(values: Sequence[int] | None) -> Quantized | None:
-    return None if values is None else np.asarray(values, dtype=np.int16)

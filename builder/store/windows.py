@@ -6,12 +6,6 @@ packs. A reader adds them up again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-
-from builder.records import Window
-
 #: ``start`` counts from the piece's first token, ``n`` are the window's tokens.
 MACROS = """
 CREATE TEMP MACRO window_from(ends, start) AS
@@ -23,11 +17,3 @@ CREATE TEMP MACRO window_lengths(ends, start, n) AS
     list_transform(ends[start + 1 : start + n], lambda e, i: (
         e::BIGINT - CASE WHEN i + start = 1 THEN 0 ELSE ends[i + start - 1]::BIGINT END)::UINTEGER);
 """
-
-
-def read_window(
-    doc_id: int, source: str, start: int, text: str, token_lengths: Sequence[int]
-) -> Window:
-    """The window of a database row."""
-    ends = np.cumsum(np.asarray(token_lengths, dtype=np.uint32), dtype=np.uint32)
-    return Window(doc_id, source, start, text, ends)

@@ -19,7 +19,7 @@ from scipy.stats import binomtest, fisher_exact
 
 from builder.config import ScanSettings
 from builder.errors import StoreError
-from builder.records import ACTIVATION_SCALE, ANY_ROLE, CONTENT_ROLES, POLES, ROLES
+from builder.records import ACTIVATION_SCALE, ANY_ROLE, CONTENT_ROLES, POLES, ROLES, Example
 from builder.store import NO_CLUSTERS, Clusters, RunStore, Shard, merge, shards, write_database
 from tests.micro import watch_bars
 from tests.readings import stand
@@ -133,6 +133,32 @@ def test_the_list_over_all_roles_takes_each_cluster_once(
             found = store.examples(names[direction], pole=POLES[pole], role=ANY_ROLE)
             wanted = stand(rows, SETTINGS.top)
             assert [item.window.doc_id for item in found] == [row["doc_id"] for row in wanted]
+
+
+def test_many_directions_are_read_as_each_alone(database: Path) -> None:
+    with RunStore(database) as store:
+        names = [row.id for row in store.directions()][::-1]
+        for role in (None, ANY_ROLE, ROLES[1]):
+            together = store.examples_of([*names, "none of that name"], role=role)
+            assert list(together) == [*names, "none of that name"]
+            assert together.pop("none of that name") == []
+            for name, found in together.items():
+                alone = store.examples(name, role=role)
+                assert [_values(one) for one in found] == [_values(one) for one in alone]
+                assert {one.direction for one in found} == {name}
+        quantiles, sources = store.quantile_examples_of(names), store.sources_of(names)
+        for name in names:
+            one_by_one = [_values(one) for one in store.quantile_examples(name)]
+            assert [_values(one) for one in quantiles[name]] == one_by_one
+            assert sources[name] == store.sources(name)
+            assert sources[name]
+
+
+def _values(example: Example) -> list[object]:
+    window = example.window
+    lists = (example.activations, example.roles, window.token_ends, example.base_activations)
+    plain = (example.pole, example.role, example.place, example.value, example.peak, window.text)
+    return [*plain, *(None if each is None else each.tolist() for each in lists)]
 
 
 def test_statistics_add_up(folders: list[Path], database: Path) -> None:
