@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from builder.errors import ConfigError, shown
+from builder.records import RANKING, Scorer
 
 #: Shard files and tensor libraries hold counts in 32 bits.
 _MOST = 2**31 - 1
@@ -234,6 +235,15 @@ class LabelSettings(Section):
     price_output: Dollars | None = None
 
 
+def _with_f1(scorers: tuple[Scorer, ...]) -> tuple[Scorer, ...]:
+    if RANKING.issuperset(scorers):
+        raise ValueError(
+            "needs 'detection' or 'fuzzing': candidates are chosen, and labels compared, by F1, "
+            "which 'embedding' does not give"
+        )
+    return scorers
+
+
 class ScoreSettings(Section):
     """How labels are scored, and who judges those of a language model."""
 
@@ -242,11 +252,9 @@ class ScoreSettings(Section):
     model: str = ""
     #: Endpoint of that model; that of ``label`` when empty.
     base_url: BaseUrl = ""
-    #: ``detection``: each text as a whole; ``fuzzing``: the tokens marked in it.
-    scorers: Annotated[tuple[Literal["detection", "fuzzing"], ...], Field(min_length=1)] = (
-        "detection",
-        "fuzzing",
-    )
+    #: ``detection``: each text as a whole; ``fuzzing``: the tokens marked in it; ``embedding``: how
+    #: near each text is to the label by ``label.embedding_model``, besides one of the others.
+    scorers: Annotated[tuple[Scorer, ...], AfterValidator(_with_f1)] = ("detection", "fuzzing")
     #: At most so many held-out texts of the pole, of the other pole, and random ones (half of these
     #: below the median, half between it and half-way to the pole). Counting words in whole texts
     #: costs nothing, and takes all there are.

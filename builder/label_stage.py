@@ -19,7 +19,7 @@ from builder.endpoint.access import Access
 from builder.endpoint.batch import BatchJob, answer_batch, collect_batches
 from builder.endpoint.budget import Budget
 from builder.endpoint.client import ChatClient
-from builder.endpoint.embeddings import EmbeddingClient
+from builder.endpoint.embeddings import EmbeddingClient, embedding_settings
 from builder.endpoint.estimate import Estimate, estimate_questions
 from builder.endpoint.messages import Fault, Question, Reply
 from builder.endpoint.prices import Price, check_budget, find_price
@@ -105,7 +105,7 @@ def _make(run: Run, settings: LabelSettings, retry_failed: bool, batch: bool) ->
 
 def _find_similar(run: Run) -> None:
     """Finds similar labels by embeddings where the settings name a model for them."""
-    settings = _for_embeddings(run.settings.label)
+    settings = embedding_settings(run.settings.label)
     if settings is None:
         return
     price = find_price(settings)
@@ -120,14 +120,6 @@ def _find_similar(run: Run) -> None:
                 if replies.arrived:
                     with RunStore(run.database_path, read_only=False) as store:
                         store.replace_spend(STAGE, client.spend())
-
-
-def _for_embeddings(settings: LabelSettings) -> LabelSettings | None:
-    """The endpoint asked for embeddings; a price set for the labeler is no other model's."""
-    if not settings.embedding_model:
-        return None
-    changed = {"labeler": "openai", "model": settings.embedding_model, "temperature": None}
-    return settings.model_copy(update=changed | {"price_input": None, "price_output": None})
 
 
 def plan_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) -> Estimate:
@@ -290,7 +282,7 @@ def _checked(run: Run) -> LabelSettings:
     if not run.database_path.is_file():
         raise ConfigError(f"{run.folder}: nothing is scanned yet; run `weightatlas scan` first")
     check_budget(settings)
-    if embedding := _for_embeddings(settings):
+    if embedding := embedding_settings(settings):
         check_budget(embedding)
     return settings
 

@@ -83,6 +83,10 @@ def preflight(run: Run, until: str = "site") -> None:
         from builder.labels.explain import check_labeler
 
         check_labeler(settings.label)
+    if "scores" in stages:
+        from builder.scores.asking import check_judges
+
+        check_judges(settings)
     if "site" in stages:
         check_site(Path(settings.site.out))
 

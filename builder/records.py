@@ -41,6 +41,9 @@ ANY_ROLE = "any"
 #: The labeler of labels that a person wrote.
 HAND = "by hand"
 SCORERS: tuple[Scorer, ...] = ("detection", "fuzzing", "embedding")
+#: Scorers that put texts in an order and say yes to none, since a cosine means yes from no value
+#: that is known. They give no F1, and are compared by AUPRC.
+RANKING: frozenset[Scorer] = frozenset({"embedding"})
 STRATA: tuple[Stratum, ...] = ("pole", "other", "middle", "random")
 
 #: What a scan measures: the tuned model's activations and, with the base scanned as well, the
@@ -338,9 +341,9 @@ class Score:
     ``auprc`` are those of the whole population, every judged text weighing as much as the share of
     documents it stands for (``base_rate`` is that of the positive ones among both), with 95%
     intervals by stratified bootstrap; ``chance`` are the bounds of ``f1`` over shuffled verdicts.
-    All are None when nothing could be judged. ``unparsed`` texts got no verdict, by reason in
-    ``faults``, and count as neither right nor wrong. ``split`` is ``test``, or ``select`` for the
-    texts that decide between candidates.
+    All are None when nothing could be judged, and those of ``f1`` for a scorer of RANKING.
+    ``unparsed`` texts got no verdict, by reason in ``faults``, and count as neither right nor
+    wrong. ``split`` is ``test``, or ``select`` for the texts that decide between candidates.
     """
 
     direction: str
@@ -367,6 +370,11 @@ class Score:
     split: Literal["test", "select"] = "test"
     judged: tuple[Judged, ...] = ()
 
+    @property
+    def value(self) -> float | None:
+        """What scores by the same scorer are compared by: F1, or AUPRC for a scorer of RANKING."""
+        return self.auprc if self.scorer in RANKING else self.f1
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -375,8 +383,8 @@ class Judged:
     ``stratum``: ``pole`` (of the examples of this pole), ``other`` (of the other pole), ``middle``
     or ``random`` (of the held-out random documents: beyond the median, and below it). ``place`` is
     the place in the list it comes from: the pole's examples (role "any") or ``RunStore.held_out``.
-    ``verdict`` from 0 to 1, how well the label fits by the judge, at least 0.5 meaning yes; None
-    without one. ``weight`` is the share of documents it stands for.
+    ``verdict`` from 0 to 1, how well the label fits by the judge, at least 0.5 meaning yes (but for
+    scorers of RANKING); None without one. ``weight`` is the share of documents it stands for.
 
     Of the window in that list the judge saw ``length`` tokens from its token ``first`` on, which is
     ``window.part(first, length)``; ``marked`` are the tokens of that part that were marked (fuzzing

@@ -11,11 +11,13 @@ import binascii
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from builder.config import LabelSettings
 from builder.endpoint.access import as_detail
 from builder.endpoint.bodies import Form, expected_prompt_tokens, most_usage
 from builder.endpoint.client import ChatClient
@@ -28,6 +30,29 @@ AT_ONCE = 32
 MAX_WIDTH = 16_384
 
 Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """The vectors of some texts, [texts, width], and what they took: tokens, and US dollars.
+
+    ``cost`` is None where no price is known. What was kept counts as it did when it was asked for.
+    """
+
+    vectors: Vectors
+    prompt_tokens: int = 0
+    cost: float | None = 0.0
+
+
+def embedding_settings(settings: LabelSettings) -> LabelSettings | None:
+    """The endpoint asked for embeddings; None where the settings name no model for them.
+
+    A price set for the labeler is no other model's.
+    """
+    if not settings.embedding_model:
+        return None
+    changed = {"labeler": "openai", "model": settings.embedding_model, "temperature": None}
+    return settings.model_copy(update=changed | {"price_input": None, "price_output": None})
 
 
 class EmbeddingClient(ChatClient):
@@ -45,15 +70,26 @@ class EmbeddingClient(ChatClient):
 
         Raises as :meth:`ChatClient.ask` does.
         """
+        found = self.embedded(texts)
+        return found if isinstance(found, Fault) else found.vectors
+
+    def embedded(self, texts: Sequence[str]) -> Embedded | Fault:
+        """The same with what it took."""
         found: list[Vectors] = []
-        for start in range(0, len(texts), AT_ONCE):
-            reply = self.ask(_question(texts[start : start + AT_ONCE]))
+        tokens, cost = 0, 0.0
+        is_priced = True
+        for question in embedding_questions(texts):
+            reply = self.ask(question)
             if isinstance(reply, Fault):
                 return reply
             found.append(_unpacked(reply.content))
+            tokens += reply.prompt_tokens
+            cost += reply.cost or 0.0
+            is_priced &= reply.cost is not None
         if len({vectors.shape[1] for vectors in found}) > 1:
             return Fault("malformed", "vectors of several widths")
-        return np.concatenate(found) if found else np.zeros((0, 0), np.float32)
+        vectors = np.concatenate(found) if found else np.zeros((0, 0), np.float32)
+        return Embedded(vectors, tokens, cost if is_priced else None)
 
     def _body(self, question: Question, form: Form) -> Mapping[str, Any]:
         del form  # there is only one
@@ -92,6 +128,11 @@ def read_embeddings(text: str, question: Question) -> tuple[Reply | Fault, Usage
         prompt_tokens=usage.prompt_tokens,
         unmetered=usage.unmetered,
     ), usage
+
+
+def embedding_questions(texts: Sequence[str]) -> list[Question]:
+    """What is asked for the embeddings of texts: lists of AT_ONCE, in order."""
+    return [_question(texts[at : at + AT_ONCE]) for at in range(0, len(texts), AT_ONCE)]
 
 
 def _question(texts: Sequence[str]) -> Question:

@@ -85,9 +85,9 @@ def check_budget(settings: LabelSettings) -> None:
     is_priced = settings.labeler == "keywords" or find_price(settings) is not None
     if settings.budget is not None and not is_priced:
         raise ConfigError(
-            f"label.budget: the price of {settings.model!r} is not known; set label.price_input "
-            "and label.price_output (US dollars per million tokens, 0 for a model of your own), or "
-            "name it in prices.toml"
+            f"label.budget: the price of {settings.model!r} is not known; name it in prices.toml "
+            "or, if it is label.model, set label.price_input and label.price_output (US dollars "
+            "per million tokens, 0 for a model of your own)"
         )
 
 

@@ -35,6 +35,8 @@ REASONS = {
 }
 #: Judges that are no language model, and what the page says about them.
 JUDGES_BY_RULE = {"words": "a rule that looks for the words of the label"}
+#: What the page says about the model behind cosines.
+BY_COSINE = "by the cosine of embeddings"
 #: A label says more than chance if it scores higher than this share of the poles of controls.
 BEYOND = 0.95
 
@@ -79,9 +81,9 @@ def chance_of(chance: Chance, score: Score) -> tuple[float, ...]:
 def score_view(chance: Chance, score: Score) -> ScoreView:
     """A score beside those of the controls."""
     found = chance.get((score.labeler, score.scorer))
-    if found is None or score.f1 is None:
+    if found is None or score.value is None:
         return ScoreView(score, None, 0)
-    return ScoreView(score, found.better_than(score.f1), len(found.values))
+    return ScoreView(score, found.better_than(score.value), len(found.values))
 
 
 @dataclass(frozen=True, slots=True)

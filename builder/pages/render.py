@@ -16,7 +16,7 @@ from builder import __version__
 from builder.assets import asset_dir
 from builder.pages import formats
 from builder.pages.corpus_view import ENRICHED, RISING
-from builder.pages.label_view import BEYOND, JUDGES_BY_RULE, NOT_A_MODEL, REASONS
+from builder.pages.label_view import BEYOND, NOT_A_MODEL, REASONS
 from builder.pages.links import root_of
 from builder.pages.score_view import STRATUM_NAMES
 from builder.pages.spans import LONGEST_LABEL, LONGEST_REMARK, brief, plain, visible
@@ -81,7 +81,6 @@ class Renderer:
             enriched_below=ENRICHED,
             rising_above=RISING,
             by_hand=HAND,
-            judges_by_rule=JUDGES_BY_RULE,
             stratum_names=STRATUM_NAMES,
             beyond=BEYOND,
         )

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from markupsafe import Markup
 
 from builder.pages import charts
-from builder.pages.label_view import Answer, PoleView, ScoreView
+from builder.pages.label_view import BY_COSINE, JUDGES_BY_RULE, Answer, PoleView, ScoreView
 from builder.pages.spans import Pieces, brief, visible
 from builder.records import (
     POLES,
+    RANKING,
     STRATA,
     Example,
     Judged,
@@ -24,6 +26,7 @@ from builder.records import (
     LabelFailure,
     Pole,
     Score,
+    Scorer,
     Stratum,
     Window,
 )
@@ -43,10 +46,15 @@ STRATUM_NAMES: dict[Stratum, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Of the texts of one stratum with a verdict, how many the judge said the label fits."""
+    """Of the ``n`` texts of one stratum with a verdict, how many the judge said the label fits.
 
-    yes: int
+    Where verdicts are cosines, none of which means yes, ``yes`` is None, and ``middle`` is their
+    median; it is None otherwise.
+    """
+
+    yes: int | None
     n: int
+    middle: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +64,18 @@ class Column:
     view: ScoreView
     counts: Mapping[Stratum, Count]
 
+    @property
+    def ranks(self) -> bool:
+        """Whether the scorer gives an order of texts, and no F1."""
+        return self.view.score.scorer in RANKING
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a scorer's judge said of a text: ``said`` in a word or two, and whether it was wrong."""
+    """What a scorer's judge said of a text: ``said`` in a word or two, and whether it was wrong.
+
+    A cosine is never wrong by itself.
+    """
 
     said: str
     wrong: bool
@@ -81,7 +97,8 @@ class JudgedRow:
 class JudgedPart:
     """The judged texts of one stratum: ``rows`` quoted, ``rest`` by number of the document alone.
 
-    The rest are random texts that every scorer that judged them rightly said no to.
+    The rest are random texts that every scorer that judged them rightly said no to; cosines, which
+    say neither yes nor no, are left aside.
     """
 
     rows: tuple[JudgedRow, ...]
@@ -109,9 +126,15 @@ class PoleScores:
     candidates: tuple[CandidateRow, ...]
 
     @property
-    def judges(self) -> tuple[str, ...]:
-        """Who judged, each once."""
-        return tuple(dict.fromkeys(column.view.score.judge for column in self.columns))
+    def judges(self) -> tuple[tuple[str, str], ...]:
+        """Who judged, each once, and what is to be said of a judge that is no language model."""
+        scores = [column.view.score for column in self.columns]
+        return tuple(dict.fromkeys((score.judge, _about_judge(score)) for score in scores))
+
+    @property
+    def ranks(self) -> bool:
+        """Whether one of the scorers gives an order of texts, and no F1."""
+        return any(column.ranks for column in self.columns)
 
     @property
     def sizes(self) -> frozenset[int]:
@@ -159,11 +182,13 @@ def pole_scores(
     texts = _Texts(view.pole, examples, held_out, anchors)
     parts = [judged.get(item.score.scorer, ()) for item in answer.scores]
     columns = tuple(
-        Column(item, _counts(part)) for item, part in zip(answer.scores, parts, strict=True)
+        Column(item, _counts(part, item.score.scorer))
+        for item, part in zip(answer.scores, parts, strict=True)
     )
+    ranking = tuple(column.ranks for column in columns)
     main = answer.score
     chart = charts.place_among(controls, main.score) if main else Markup("")
-    return PoleScores(columns, chart, _parts(parts, texts), candidates)
+    return PoleScores(columns, chart, _parts(parts, ranking, texts), candidates)
 
 
 def _candidates(answer: Answer, scores: Sequence[Score]) -> tuple[CandidateRow, ...]:
@@ -190,16 +215,28 @@ def _candidate(label: Label, score: Score | None) -> CandidateRow:
     )
 
 
-def _counts(judged: Sequence[Judged]) -> dict[Stratum, Count]:
+def _about_judge(score: Score) -> str:
+    return BY_COSINE if score.scorer in RANKING else JUDGES_BY_RULE.get(score.judge, "")
+
+
+def _counts(judged: Sequence[Judged], scorer: Scorer) -> dict[Stratum, Count]:
     found: dict[Stratum, Count] = {}
     for stratum in STRATA:
         verdicts = [j.verdict for j in judged if j.stratum == stratum and j.verdict is not None]
-        found[stratum] = Count(sum(verdict >= 0.5 for verdict in verdicts), len(verdicts))
+        if scorer in RANKING:
+            found[stratum] = Count(None, len(verdicts), median(verdicts) if verdicts else None)
+        else:
+            found[stratum] = Count(sum(verdict >= 0.5 for verdict in verdicts), len(verdicts))
     return found
 
 
-def _parts(judged: Sequence[Sequence[Judged]], texts: _Texts) -> dict[Stratum, JudgedPart]:
-    """One row for each text, whichever scorers judged it, in the order of the lists."""
+def _parts(
+    judged: Sequence[Sequence[Judged]], ranking: Sequence[bool], texts: _Texts
+) -> dict[Stratum, JudgedPart]:
+    """One row for each text, whichever scorers judged it, in the order of the lists.
+
+    ``ranking`` tells of each scorer whether it gives an order only.
+    """
     by_text: dict[tuple[int, int, int], list[Judged | None]] = {}
     for at, part in enumerate(judged):
         for item in part:
@@ -211,14 +248,19 @@ def _parts(judged: Sequence[Sequence[Judged]], texts: _Texts) -> dict[Stratum, J
     for key in sorted(by_text):
         items = [item for item in by_text[key] if item]
         stratum = items[0].stratum
-        if stratum in ("middle", "random") and all(_is_right(item) for item in items):
+        said = [item for item, ranks in zip(by_text[key], ranking, strict=True) if not ranks]
+        asked = [item for item in said if item]
+        if stratum in ("middle", "random") and asked and all(map(_is_right, asked)):
             quoted_right[stratum] += 1
             if quoted_right[stratum] > QUOTED_RIGHT:
                 rest[stratum].append(items[0].doc_id)
                 continue
         marked = next((item.marked for item in items if item.marked), ())
         anchor, html = texts.quote(items[0], marked)
-        verdicts = tuple(_verdict(item) if item else None for item in by_text[key])
+        verdicts = tuple(
+            _verdict(item, ranks=ranks) if item else None
+            for item, ranks in zip(by_text[key], ranking, strict=True)
+        )
         rows[stratum].append(JudgedRow(html, anchor, verdicts))
     return {stratum: JudgedPart(tuple(rows[stratum]), tuple(rest[stratum])) for stratum in STRATA}
 
@@ -227,9 +269,11 @@ def _is_right(item: Judged) -> bool:
     return item.verdict is not None and (item.verdict >= 0.5) == item.truth
 
 
-def _verdict(item: Judged) -> Verdict:
+def _verdict(item: Judged, *, ranks: bool) -> Verdict:
     if item.verdict is None:
         return Verdict("unparsed", wrong=False)
+    if ranks:
+        return Verdict(f"{item.verdict:.2f}", wrong=False)
     yes = item.verdict >= 0.5
     said = "yes" if yes else "no"
     if item.verdict not in (0.0, 1.0):

@@ -1,4 +1,4 @@
-"""How well does a label do, on texts its labeler never saw? Two scorers, any judge, one measure.
+"""How well does a label do, on texts its labeler never saw? Three scorers, any judge, one measure.
 
 ``items``        the texts of a pole: which strata, what is true, what share they stand for
 ``stretches``    which part of a window is judged
@@ -8,6 +8,7 @@
 ``judge``        what every judge is given, and what it gives back
 ``words``        a judge that looks for the words of the label; no language model
 ``model_judge``  a language model, by an Asker
+``asking``       the clients of the models that are asked
 ``shown``        a text as a model sees it
 ``metrics``      F1 and average precision of the population, intervals, chance
 ``choose``       which candidate becomes the label

@@ -28,6 +28,8 @@ from builder.scores.shown import shown
 BEST = 10
 #: Characters of a label shown; a person's may be longer than a model's.
 MAX_LABEL = 400
+#: Asks a question anew, whatever is kept.
+Again = Callable[[Question], Reply | Fault]
 _SYSTEM = {"detection": "detect.system.j2", "fuzzing": "fuzz.system.j2"}
 _USER = "judge.user.j2"
 
@@ -66,7 +68,7 @@ class ModelJudge:
         *,
         batch: int,
         max_completion_tokens: int,
-        again: Callable[[Question], Reply | Fault] | None = None,
+        again: Again | None = None,
     ) -> None:
         self._name = name
         self._asker = asker

@@ -1,6 +1,7 @@
 """Is a score better than what directions of no meaning get? Its place among the controls' scores.
 
-Controls are labelled by the same labeler and scored by the same scorer. A pole of a control for
+Controls are labelled by the same labeler and scored by the same scorer; what is compared is
+:attr:`builder.records.Score.value`, F1 or, where a scorer has none, AUPRC. A pole of a control for
 which the labeler found no pattern, or which has no examples, counts as 0: nothing is what a label
 of nothing is worth. One whose label failed or could not be judged says nothing and is left out.
 """
@@ -16,7 +17,7 @@ from builder.records import Label, LabelFailure, Score, Scorer
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """F1 of the controls' labels of one labeler by one scorer, ascending.
+    """The values of the controls' labels of one labeler by one scorer, ascending.
 
     ``unknown`` counts the poles of controls that say nothing.
     """
@@ -24,18 +25,18 @@ class Controls:
     values: tuple[float, ...]
     unknown: int = 0
 
-    def better_than(self, f1: float) -> float | None:
-        """The share of the controls' poles that are below ``f1``, equal ones counted half.
+    def better_than(self, value: float) -> float | None:
+        """The share of the controls' poles that are below ``value``, equal ones counted half.
 
         None without controls.
         """
         if not self.values:
             return None
-        below, upto = bisect_left(self.values, f1), bisect_right(self.values, f1)
+        below, upto = bisect_left(self.values, value), bisect_right(self.values, value)
         return (below + upto) / (2 * len(self.values))
 
     def quantile(self, share: float) -> float | None:
-        """The F1 that this share of the controls' poles does not exceed; None without controls."""
+        """The value that this share of the controls' poles does not exceed; None without any."""
         if not self.values:
             return None
         return self.values[min(len(self.values) - 1, int(share * len(self.values)))]
@@ -58,10 +59,10 @@ def control_scores(
         known.setdefault(key, [])
         unknown.setdefault(key, 0)
         if score.direction in controls and score.split == "test":
-            if score.f1 is None:
+            if score.value is None:
                 unknown[key] += 1
             else:
-                known[key].append(score.f1)
+                known[key].append(score.value)
     found: dict[str, set[tuple[str, str]]] = {}
     for label in labels:
         if label.direction in controls:

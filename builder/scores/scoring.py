@@ -13,9 +13,10 @@ from typing import Literal
 
 from builder.endpoint.messages import Question
 from builder.errors import StoreError
-from builder.records import Judged, Label, Score, Scorer, Stratum
+from builder.records import RANKING, SCORERS, Judged, Label, Score, Scorer, Stratum
 from builder.scores.choose import choose
 from builder.scores.detection import detection_texts
+from builder.scores.embedding import EmbeddingJudge
 from builder.scores.fuzzing import fuzzing_texts
 from builder.scores.items import Item, Pool
 from builder.scores.judge import Judge, Text
@@ -31,7 +32,8 @@ SCORES_VERSION = 2
 class Plan:
     """Which scorers judge a labeler's labels, by whom, on how many texts of each stratum.
 
-    ``most`` are by scorer; ``parts`` is 2 where the labeler gives several candidates for a pole.
+    ``most`` are by scorer, of which one at least gives an F1; ``parts`` is 2 where the labeler
+    gives several candidates for a pole.
     """
 
     judges: Mapping[Scorer, Judge]
@@ -40,8 +42,8 @@ class Plan:
 
     @property
     def deciding(self) -> Scorer:
-        """The scorer that candidates are chosen by."""
-        return "detection" if "detection" in self.judges else next(iter(self.judges))
+        """The scorer that candidates are chosen by: detection, else another that gives an F1."""
+        return next(scorer for scorer in SCORERS if scorer in self.judges and scorer not in RANKING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +74,35 @@ def score_pole(candidates: Sequence[Label], pool: Pool, plan: Plan) -> PoleScore
 
 def questions_of(candidates: Sequence[Label], pool: Pool, plan: Plan) -> Iterator[Question]:
     """What :func:`score_pole` would ask a language model, were the first candidate chosen."""
-    named = [label for label in candidates if label.text is not None]
-    asked: list[tuple[Label, Scorer, Split]] = []
     if len(candidates) > 1:
-        asked += [(label, plan.deciding, "select") for label in named]
-    asked += [(label, scorer, "test") for label in named[:1] for scorer in plan.judges]
-    for label, scorer, split in asked:
-        judge = plan.judges[scorer]
-        if isinstance(judge, ModelJudge):
-            items = items_of(label, pool, scorer, plan, split)
-            texts = texts_of(items, scorer, pool.seed)
-            for _, question in judge.questions(label.text or "", texts, scorer):
-                yield question
+        for label in candidates:
+            yield from _of_language_model(label, pool, plan.deciding, plan, "select")
+    for label in _first_named(candidates):
+        for scorer in plan.judges:
+            yield from _of_language_model(label, pool, scorer, plan, "test")
+
+
+def embeddings_of(candidates: Sequence[Label], pool: Pool, plan: Plan) -> Iterator[Question]:
+    """The same of a model for embeddings; lists that poles share are there for each of them."""
+    for label in _first_named(candidates):
+        for scorer, judge in plan.judges.items():
+            if isinstance(judge, EmbeddingJudge):
+                items = items_of(label, pool, scorer, plan, "test")
+                yield from judge.questions(label.text or "", texts_of(items, scorer, pool.seed))
+
+
+def _first_named(candidates: Sequence[Label]) -> list[Label]:
+    return [label for label in candidates if label.text is not None][:1]
+
+
+def _of_language_model(
+    label: Label, pool: Pool, scorer: Scorer, plan: Plan, split: Split
+) -> Iterator[Question]:
+    judge = plan.judges[scorer]
+    if label.text is not None and isinstance(judge, ModelJudge):
+        texts = texts_of(items_of(label, pool, scorer, plan, split), scorer, pool.seed)
+        for _, question in judge.questions(label.text, texts, scorer):
+            yield question
 
 
 def score_label(label: Label, pool: Pool, scorer: Scorer, plan: Plan, split: Split) -> Score:
@@ -96,8 +115,7 @@ def score_label(label: Label, pool: Pool, scorer: Scorer, plan: Plan, split: Spl
     table = table_of(strata, verdicts.values, pool.shares)
     measures = None if table is None else measure(table, pool.seed)
     weights = text_weights(strata, verdicts.values, pool.shares)
-    # A cosine means yes from no value that is known.
-    has_yes = measures is not None and scorer != "embedding"
+    has_yes = measures is not None and scorer not in RANKING
     given = [item.truth for item, v in zip(items, verdicts.values, strict=True) if v is not None]
     return Score(
         direction=label.direction,

@@ -8,6 +8,7 @@ from builder.records import (
     ANY_ROLE,
     HAND,
     POLES,
+    RANKING,
     Example,
     Judged,
     Label,
@@ -20,7 +21,7 @@ from builder.records import (
 )
 from builder.store import RunStore
 
-JUDGE, COUNTER = "example-judge-70b", "words"
+JUDGE, COUNTER, EMBEDDER = "example-judge-70b", "words", "example-embedder"
 #: Of every list held out for scores, how many are judged.
 _JUDGED = 5
 
@@ -97,20 +98,21 @@ def _score(
     f1 = 2 * right / max(1, 2 * right + wrong + missed)
     unparsed = sum(item.verdict is None for item in judged)
     positive = sum(item.truth and item.verdict is not None for item in judged)
+    ranks = scorer in RANKING
     return Score(
         label.direction,
         label.pole,
         label.labeler,
         scorer,
-        ('<img src=x onerror="window.owned=1">' if hostile else JUDGE)
+        ('<img src=x onerror="window.owned=1">' if hostile else EMBEDDER if ranks else JUDGE)
         if label.labeler != "keywords"
         else COUNTER,
         label.text or "",
-        f1,
+        None if ranks else f1,
         round(min(1.0, f1 + 0.03), 3),
-        (max(0.0, f1 - 0.17), min(1.0, f1 + 0.12)),
+        None if ranks else (max(0.0, f1 - 0.17), min(1.0, f1 + 0.12)),
         (max(0.0, f1 - 0.2), min(1.0, f1 + 0.1)),
-        (0.02, 0.31),
+        None if ranks else (0.02, 0.31),
         base_rate=0.021,
         between=0.34,
         n_positive=positive,

@@ -79,6 +79,15 @@ def test_lists_show_detection_where_there_is_one() -> None:
     ]  # fmt: skip
 
 
+def test_embeddings_are_compared_by_auprc_stand_for_no_pole_and_doubt_none() -> None:
+    controls: Chance = {("model", "embedding"): Controls((0.1, 0.2, 0.3, 0.6))}
+    found = score(None, scorer="embedding", auprc=0.4, chance=None)
+    view = pole_view("max", [LABEL], [found], controls)
+    (own,) = view.answers[0].scores
+    assert (own.beats, own.controls) == (0.75, 4)
+    assert (own.doubt, view.doubt, view.score) == ("", "", None)
+
+
 def test_candidates_are_one_answer_and_a_failed_one_fails_no_pole() -> None:
     given: list[Label | LabelFailure] = [
         LabelFailure("d", "max", "model", "timeout", candidate=0),
@@ -133,13 +142,14 @@ def test_a_directions_page_counts_and_lists_every_judged_text(
                 texts = {(j.stratum, j.place) for s in own for j in s.judged}
                 assert f"All {len(texts)} judged texts" in block
                 assert len(re.findall(r"<tr><td>(?!</td><th)", block)) == len(texts)
+                asked = [s for s in own if s.scorer != "embedding"]
                 wrong = sum(
                     j.verdict is not None and (j.verdict >= 0.5) != j.truth
-                    for s in own
+                    for s in asked
                     for j in s.judged
                 )
                 assert block.count(" ✗</td>") == wrong
-                for s in own:
+                for s in asked:
                     yes = [j for j in s.judged if j.stratum == "pole" and j.verdict is not None]
                     said = sum((j.verdict or 0) >= 0.5 for j in yes)
                     assert f">{said} of {len(yes)}</td>" in block

@@ -10,9 +10,9 @@ from playwright.sync_api import Browser
 from builder.pages.formats import ranged
 from builder.pages.label_view import pole_view
 from builder.pages.labels_view import labels_view
-from builder.pages.score_view import pole_scores
+from builder.pages.score_view import Count, pole_scores
 from builder.pages.views import RunView
-from builder.records import HAND, Label, Score
+from builder.records import HAND, Judged, Label, Score, Scorer
 from tests.pages.conftest import page_of
 
 
@@ -85,6 +85,52 @@ def test_the_page_says_how_many_texts_each_scorer_judged(site: Path, run: RunVie
             assert differ == (len(set(sizes)) > 1)
             said.add(differ)
     assert said == {True, False}
+
+
+def test_a_cosine_is_neither_yes_nor_no_and_has_no_empty_f1(site: Path, run: RunView) -> None:
+    checked = 0
+    for item in run.own:
+        text = page_of(site, item)
+        for pole, side in item.poles.items():
+            views = side.answers[0].scores if side.text else ()
+            if not any(view.score.scorer == "embedding" for view in views):
+                continue
+            block = text[text.index(f'aria-label="Scores at the {pole} pole"') :]
+            block = block[: block.index("</table></details>")]
+            rows = dict(re.findall(r'<tr><th scope="row">([^<]+)</th>(.*?)</tr>', block))
+            assert rows["F1"].endswith('<td class="n"><small>gives none</small></td>')
+            assert rows["F1, shuffled verdicts"].endswith("<small>gives none</small></td>")
+            assert re.search(r"<small>median</small> 0\.\d\d</td>$", rows["yes, at this pole"])
+            assert re.search(r"<small>of \d+</small></td>$", rows["controls below"])
+            assert "example-embedder</bdi> (by the cosine of embeddings)" in block
+            cosines = re.findall(r"<td>([^<]*)</td></tr>", block)
+            assert cosines
+            assert all(re.fullmatch(r"0\.\d\d|unparsed|–", said) for said in cosines)
+            checked += 1
+    assert checked > 2
+
+
+def test_a_text_is_named_only_where_all_that_say_yes_or_no_are_right() -> None:
+    label = Label("d", "max", "model", "about tides")
+
+    def judged(scorer: Scorer, verdicts: tuple[float | None, ...]) -> Score:
+        texts = tuple(
+            Judged("random", place, place, False, verdict, 0.1, 0, 1)
+            for place, verdict in enumerate(verdicts)
+        )
+        f1 = None if scorer == "embedding" else 0.5
+        return Score("d", "max", "model", scorer, "judge", "about tides", f1, 0.5, judged=texts)
+
+    verdicts = (*[0.0] * 8, 1.0, None)
+    scores = [judged("detection", verdicts), judged("embedding", (0.9,) * 10)]
+    view = pole_view("max", [label], scores)
+    found = pole_scores(view, scores, {"max": [], "min": []}, (), (), ())
+    assert found is not None
+    assert found.parts["random"].rest == (6, 7)
+    assert [[v and (v.said, v.wrong) for v in row.verdicts] for row in found.parts["random"].rows][
+        -2:
+    ] == [[("yes", True), ("0.90", False)], [("unparsed", False), ("0.90", False)]]
+    assert found.columns[1].counts["random"] == Count(None, 10, 0.9)
 
 
 def test_scores_can_be_read_on_a_phone(browser: Browser, site: Path, run: RunView) -> None:

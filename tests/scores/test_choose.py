@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from builder.records import Label, LabelFailure, Score
@@ -63,6 +65,19 @@ def test_a_percentile_is_the_share_of_control_poles_below() -> None:
     assert known.better_than(0.5) == pytest.approx(3.5 / 4)
     assert known.better_than(0.0) == pytest.approx(1 / 4)
     assert known.quantile(0.95) == 0.5
+
+
+def test_what_has_no_f1_is_compared_by_auprc() -> None:
+    scores = [
+        dataclasses.replace(_score(direction, None), scorer="embedding", auprc=auprc)
+        for direction, auprc in (("real", 0.9), ("c1", 0.2), ("c2", 0.4), ("c3", None))
+    ]
+    labels = [Label(name, "max", "keywords", text) for name, text in (("c1", "t"), ("c4", None))]
+    found = control_scores([*scores, _score("c1", 0.7)], labels, [], {"c1", "c2", "c3", "c4"})
+    assert found == {
+        ("keywords", "embedding"): Controls((0.0, 0.2, 0.4), unknown=1),
+        ("keywords", "detection"): Controls((0.0, 0.7)),
+    }
 
 
 def test_without_controls_there_is_no_percentile() -> None:
