@@ -19,7 +19,11 @@ from builder.endpoint.access import Access
 from builder.endpoint.batch import BatchJob, answer_batch, collect_batches
 from builder.endpoint.budget import Budget
 from builder.endpoint.client import ChatClient
-from builder.endpoint.embeddings import EmbeddingClient, embedding_settings
+from builder.endpoint.embeddings import (
+    EmbeddingClient,
+    embedding_questions,
+    embedding_settings,
+)
 from builder.endpoint.estimate import Estimate, estimate_questions
 from builder.endpoint.messages import Fault, Question, Reply
 from builder.endpoint.prices import Price, check_budget, find_price
@@ -38,6 +42,7 @@ from builder.labels.explain import (
     labeler_name,
     questions,
 )
+from builder.labels.similar import compared_texts
 from builder.labels.split import split_examples
 from builder.labels.upkeep import refresh_labels
 from builder.provenance import refresh_facts
@@ -148,6 +153,28 @@ def plan_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) ->
             price,
             lambda question: replies is not None and replies.is_in_batch(key_of(question, access)),
         )
+
+
+def plan_similar(run: Run) -> Estimate | None:
+    """What finding similar labels would ask of the model for embeddings; asks and writes nothing.
+
+    None where the labels that these settings ask for are not there yet.
+    """
+    settings = _checked(run)
+    embedding = embedding_settings(settings)
+    if embedding is None:
+        return Estimate()
+    access, place = Access.of(embedding), run.folder / REPLIES
+    with RunStore(run.database_path) as store, contextlib.ExitStack() as stack:
+        if store.label_fingerprint(labeler_name(settings)) != _fingerprint(store, settings):
+            return None
+        replies = stack.enter_context(Replies(place)) if place.is_file() else None
+
+        def kept(question: Question) -> Reply | None:
+            return replies.find(key_of(question, access)) if replies else None
+
+        asked = embedding_questions(compared_texts(store.labels()))
+        return estimate_questions(asked, kept, find_price(embedding))
 
 
 def evidences(store: RunStore) -> Iterator[Evidence]:

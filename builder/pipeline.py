@@ -224,16 +224,20 @@ def make_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) ->
 def plan_requests(
     run: Run, *, retry_failed: bool = False, batch: bool = False
 ) -> dict[str, Estimate | None]:
-    """What each stage that asks a language model would ask, and what that would cost.
+    """What each step that asks a model would ask, and what that would cost.
 
-    None for scores of labels that are not there yet.
+    None for what is asked about labels that are not there yet.
     """
-    from builder.label_stage import plan_labels
+    from builder.label_stage import plan_labels, plan_similar
 
     labels = plan_labels(run, retry_failed=retry_failed, batch=batch)
     # Scores of the labels there are would be told as if they were all.
     is_labelled = labels.kept == labels.requests
-    return {"label": labels, "score": plan_scores(run) if is_labelled else None}
+    plans: dict[str, Estimate | None] = {"label": labels}
+    if run.settings.label.embedding_model:
+        plans["similar labels"] = plan_similar(run) if is_labelled else None
+    plans["score"] = plan_scores(run) if is_labelled else None
+    return plans
 
 
 def plan_scores(run: Run) -> Estimate | None:

@@ -366,8 +366,10 @@ def test_keywords_ask_nobody_and_keep_no_replies(scanned: Run) -> None:
 
 
 def test_similar_labels_are_found_by_embeddings_where_a_model_for_them_is_named(
-    scanned: Run,
+    scanned: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path("prices.toml").write_text("[models.embedder]\ninput = 1000\noutput = 0", encoding="utf-8")
+
     def answer(number: int, body: dict[str, Any]) -> Response:
         if "input" not in body:
             return completion(json.dumps(GOOD | {"label": f"label {number}"}))
@@ -377,9 +379,26 @@ def test_similar_labels_are_found_by_embeddings_where_a_model_for_them_is_named(
     with serving(answer) as endpoint:
         pipeline.make_labels(with_model(scanned, endpoint))
         run = with_model(scanned, endpoint, embedding_model="embedder")
+        before = pipeline.plan_requests(run)
+        assert len(endpoint.requests) == POLES
         pipeline.make_labels(run)
+        after = pipeline.plan_requests(run)["similar labels"]
         pipeline.make_labels(run)
+        other = with_model(scanned, endpoint, embedding_model="embedder", model="another")
+        unknown = pipeline.plan_requests(other)
+        cli.main(["label", str(scanned.folder), "--model", "another", "--plan"])
 
+    assert list(before) == ["label", "similar labels", "score"]
+    planned = before["similar labels"]
+    assert planned is not None
+    assert (planned.requests, planned.to_ask, planned.completion_tokens) == (1, 1, 0)
+    texts = sum(len(text) for text in endpoint.requests[-1]["input"])
+    assert texts / 3 < planned.prompt_tokens < texts / 2
+    assert planned.cost == pytest.approx(planned.prompt_tokens * 1e-3)
+    assert after is not None
+    assert (after.requests, after.to_ask, after.cost) == (1, 0, 0.0)
+    assert unknown["similar labels"] is unknown["score"] is None
+    assert "similar labels: not known before there are labels" in capsys.readouterr().out
     assert len(endpoint.requests) == POLES + 1
     assert len(endpoint.requests[-1]["input"]) == POLES
     with RunStore(scanned.database_path) as store:

@@ -90,6 +90,11 @@ def standing(labels: Iterable[Label]) -> list[Label]:
     return [best[key] for key in sorted(best) if best[key].text]
 
 
+def compared_texts(labels: Iterable[Label]) -> list[str]:
+    """What is embedded to find similar labels: what each label that stands for a pole says."""
+    return [_said(label) for label in standing(labels)]
+
+
 def similar_labels(labels: Sequence[Label], embedder: Embedder | None = None) -> Iterator[Similar]:
     """For each label the NEAREST others that are at least LEAST alike, nearest first."""
     return _nearest(labels, *_measured(labels, embedder))
