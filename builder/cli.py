@@ -182,9 +182,6 @@ def _add_label(sub: Any) -> None:
         "--candidates", type=int, metavar="K", help="labels asked for each pole (default: 1)"
     )
     _add_asking(sub, "base_url", "where a reply became no label")
-    sub.add_argument(
-        "--batch", action="store_true", help="ask through the endpoint's batches: cheaper, slower"
-    )
 
 
 def _add_score(sub: Any) -> None:
@@ -209,6 +206,9 @@ def _add_asking(sub: Any, base_url: str, failed: str) -> None:
         "--plan", action="store_true", help="only say what would be asked, and the price"
     )
     sub.add_argument("--retry-failed", action="store_true", help=f"ask again {failed}")
+    sub.add_argument(
+        "--batch", action="store_true", help="ask through the endpoint's batches: cheaper, slower"
+    )
 
 
 def _run(options: argparse.Namespace) -> Run:
@@ -400,9 +400,10 @@ def _score(options: argparse.Namespace) -> int:
 
     run = _run(options)
     if options.plan:
-        _print_requests({"score": pipeline.plan_scores(run)})
+        plan = pipeline.plan_scores(run, retry_failed=options.retry_failed, batch=options.batch)
+        _print_requests({"score": plan})
         return 0
-    summary = pipeline.make_scores(run, retry_failed=options.retry_failed)
+    summary = pipeline.make_scores(run, retry_failed=options.retry_failed, batch=options.batch)
     print(f"{summary['scored']} poles scored, {summary['unparsed_texts']} texts without a verdict")
     if unjudged := summary.get("unjudged_labels", 0):
         print(f"{unjudged} labels wait for a language model to judge them (--model)")

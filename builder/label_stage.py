@@ -85,8 +85,14 @@ def _make(run: Run, settings: LabelSettings, retry_failed: bool, batch: bool) ->
         with timed() as cost, _maybe_replies(run, settings) as replies:
             is_made = store.label_fingerprint(labeler) == wanted
             is_made &= not _open(known, retry_failed)
-            if is_made and not (replies and replies.batches()):
+            batches = replies.batches() if replies else []
+            if is_made and not any(item.stage == STAGE for item in batches):
                 return _summary(known)
+            if any(item.stage != STAGE for item in batches):
+                raise LabelerError(
+                    f"{run.folder}: verdicts on its labels are on their way in a batch; collect "
+                    "them first, with the `weightatlas score` that asked for them"
+                )
             stopped: BaseException | None = None
             try:
                 results = _results(store, run, settings, replies, retry_failed, batch)
@@ -289,7 +295,8 @@ def _ask_in_batch(
     Without ``batch`` only what is on its way there is collected.
     """
 
-    def again(reply: Reply) -> bool:
+    def again(question: Question, reply: Reply) -> bool:
+        del question  # there is one answer in each reply
         return retry_failed and isinstance(read_reply(reply), Fault)
 
     def asked() -> Iterator[Question]:

@@ -236,22 +236,25 @@ def plan_requests(
     plans: dict[str, Estimate | None] = {"label": labels}
     if run.settings.label.embedding_model:
         plans["similar labels"] = plan_similar(run) if is_labelled else None
-    plans["score"] = plan_scores(run) if is_labelled else None
+    if is_labelled:
+        plans["score"] = plan_scores(run, retry_failed=retry_failed, batch=batch)
+    else:
+        plans["score"] = None
     return plans
 
 
-def plan_scores(run: Run) -> Estimate | None:
+def plan_scores(run: Run, *, retry_failed: bool = False, batch: bool = False) -> Estimate | None:
     """What scoring the labels there are would ask; None where there are none to ask about."""
     from builder.score_stage import plan_scores
 
-    return plan_scores(run)
+    return plan_scores(run, retry_failed=retry_failed, batch=batch)
 
 
-def make_scores(run: Run, *, retry_failed: bool = False) -> dict[str, int]:
+def make_scores(run: Run, *, retry_failed: bool = False, batch: bool = False) -> dict[str, int]:
     """How many poles have a scored label, and what could not be judged; see ``score_stage``."""
     from builder.score_stage import make_scores
 
-    return make_scores(run, retry_failed=retry_failed)
+    return make_scores(run, retry_failed=retry_failed, batch=batch)
 
 
 def add_to_site(runs: Sequence[Path], settings: SiteSettings) -> SiteReport:

@@ -9,23 +9,27 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from tqdm import tqdm
 
+from builder.config import LabelSettings
 from builder.endpoint.access import Access
 from builder.endpoint.as_ready import as_ready
+from builder.endpoint.batch import BatchJob
 from builder.endpoint.embeddings import Embedded
 from builder.endpoint.estimate import Estimate, estimate_questions
 from builder.endpoint.messages import Fault, Question, Reply
-from builder.endpoint.prices import find_price
+from builder.endpoint.prices import Price, find_price
 from builder.endpoint.replies import REPLIES, Replies, key_of
 from builder.errors import ConfigError, LabelerError
 from builder.execute import disk_errors
 from builder.provenance import refresh_facts
 from builder.records import Label
 from builder.run_folder import Run, claimed, digest_of, record_stage, timed
+from builder.score_rounds import Rounds, ask_in_batches, collect_rounds
 from builder.score_works import Work, is_due, poles_of, works_of
 from builder.scores.asking import (
     STAGE,
@@ -36,36 +40,49 @@ from builder.scores.asking import (
     judge_settings,
 )
 from builder.scores.items import Pool
+from builder.scores.model_judge import is_whole
 from builder.scores.scoring import Plan, PoleScores, embeddings_of, questions_of, score_pole
 from builder.scores.spool import Spool
 from builder.store import RunStore
 
 
-def make_scores(run: Run, *, retry_failed: bool = False) -> dict[str, int]:
+def make_scores(run: Run, *, retry_failed: bool = False, batch: bool = False) -> dict[str, int]:
     """How many poles have a score, and how many labels and texts could not be judged.
 
     Labels of a language model wait until there is a model to judge them. ``retry_failed``: replies
-    that left texts without a verdict are asked for again. Raises ConfigError, LabelerError and
-    StoreError.
+    that left texts without a verdict are asked for again; ``batch``: the language model is asked
+    through the endpoint for batches, which may take a day, or two where there are candidates to
+    choose from. What is on its way in one is collected first in any case. Raises ConfigError,
+    LabelerError and StoreError.
     """
-    _check(run)
+    _check(run, batch)
+    faults: dict[str, Fault] = {}
     with claimed(run):
         refresh_facts(run)
-        with asking(run.settings, run.folder) as asked:
-            if asked is not None and asked.replies.batches():
+        with asking(run.settings, run.folder, offline=faults if batch else None) as asked:
+            batches = asked.replies.batches() if asked else []
+            if any(item.stage != STAGE for item in batches):
                 raise LabelerError(
                     f"{run.folder}: labels are on their way in a batch; collect them first, with "
                     "the `weightatlas label` that asked for them"
                 )
             chat = asked.chat if asked else None
             embedder = asked.embedder if asked else None
-            again = partial(chat.ask, again=True) if chat and retry_failed else None
+            # What is asked through batches is asked again there.
+            again = partial(chat.ask, again=True) if chat and retry_failed and not batch else None
             with RunStore(run.database_path) as store:
                 works, gone = works_of(store, run.settings, chat, embedder, again)
-                due = [work for work in works if is_due(store, work, retry_failed)]
+                # What is on its way may be for labels whose scores are not due otherwise.
+                due = [
+                    work
+                    for work in works
+                    if (batches and not work.by_words) or is_due(store, work, retry_failed)
+                ]
             with timed() as cost:
                 _forget(run, gone)
                 try:
+                    if asked is not None and chat is not None and (batch or batches):
+                        _ask_in_batches(run, due, asked, retry_failed, faults if batch else None)
                     for work in due:
                         _score_labeler(run, work, asked)
                 except (LabelerError, KeyboardInterrupt):
@@ -82,13 +99,45 @@ def make_scores(run: Run, *, retry_failed: bool = False) -> dict[str, int]:
     return summary
 
 
-def plan_scores(run: Run) -> Estimate | None:
+def _ask_in_batches(
+    run: Run,
+    due: Sequence[Work],
+    asked: Asking,
+    retry_failed: bool,
+    faults: dict[str, Fault] | None,
+) -> None:
+    """Has the language model's verdicts answered through batches; ``faults`` says why some are not.
+
+    Without ``faults`` only what is on its way is collected.
+    """
+    judge = judge_settings(run.settings)
+    assert judge is not None
+
+    def again(question: Question, reply: Reply) -> bool:
+        return retry_failed and not is_whole(question, reply)
+
+    job = BatchJob(STAGE, run.folder, _price(judge, batch=True), judge.budget, again)
+    with RunStore(run.database_path) as store:
+        rounds = Rounds(store, [work for work in due if not work.by_words])
+        if faults is None:
+            collect_rounds(rounds, Access.of(judge), asked.replies, job)
+        else:
+            ask_in_batches(rounds, Access.of(judge), asked.replies, job, faults)
+    asked.recount()
+
+
+def _price(settings: LabelSettings, *, batch: bool) -> Price | None:
+    price = find_price(settings)
+    return price.batched() if price and batch else price
+
+
+def plan_scores(run: Run, *, retry_failed: bool = False, batch: bool = False) -> Estimate | None:
     """What scoring the labels that are there would ask of endpoints; asks and writes nothing.
 
     Of several candidates the first stands for the one that will be chosen. None where there are no
     labels yet that a model would judge.
     """
-    _check(run)
+    _check(run, batch)
     settings, place = run.settings, run.folder / REPLIES
     judge, embedder = judge_settings(settings), embedder_settings(settings)
     if judge is None and embedder is None:
@@ -100,11 +149,14 @@ def plan_scores(run: Run) -> Estimate | None:
         if not any(work.asks for work in works):
             return None
         total = Estimate()
-        for endpoint, questions in ((judge, _questions), (embedder, _embeddings)):
-            if endpoint is not None:
-                kept = partial(_kept, replies=replies, access=Access.of(endpoint))
-                asked = questions(store, works)
-                total += estimate_questions(asked, kept, find_price(endpoint))
+        if judge is not None:
+            known = _Known(replies, Access.of(judge), retry_failed)
+            price = _price(judge, batch=batch)
+            total += estimate_questions(_questions(store, works), known.kept, price, known.in_batch)
+        if embedder is not None:
+            known = _Known(replies, Access.of(embedder))
+            price = find_price(embedder)
+            total += estimate_questions(_embeddings(store, works), known.kept, price)
         return total
 
 
@@ -120,8 +172,23 @@ class _Nobody:
         raise AssertionError("a plan asks nothing")
 
 
-def _kept(question: Question, replies: Replies | None, access: Access) -> Reply | None:
-    return replies.find(key_of(question, access)) if replies else None
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of questions to an endpoint already."""
+
+    replies: Replies | None
+    access: Access
+    retry_failed: bool = False
+
+    def kept(self, question: Question) -> Reply | None:
+        """The reply that would not be asked for again."""
+        reply = self.replies.find(key_of(question, self.access)) if self.replies else None
+        is_failed = self.retry_failed and reply is not None and not is_whole(question, reply)
+        return None if is_failed else reply
+
+    def in_batch(self, question: Question) -> bool:
+        """Whether it is on its way in a batch."""
+        return self.replies is not None and self.replies.is_in_batch(key_of(question, self.access))
 
 
 def _questions(store: RunStore, works: Sequence[Work]) -> Iterator[Question]:
@@ -142,10 +209,12 @@ def _embeddings(store: RunStore, works: Sequence[Work]) -> Iterator[Question]:
                     yield question
 
 
-def _check(run: Run) -> None:
+def _check(run: Run, batch: bool) -> None:
     if not run.database_path.is_file():
         raise ConfigError(f"{run.folder}: nothing is scanned yet; run `weightatlas scan` first")
     check_judges(run.settings)
+    if batch and judge_settings(run.settings) is None:
+        raise ConfigError("--batch: name the language model that judges with --model")
 
 
 def _score_labeler(run: Run, work: Work, asked: Asking | None) -> None:

@@ -53,15 +53,15 @@ class BatchJob:
     """What a batch is for: the stage it is counted for, at which price, within which limit.
 
     ``limit`` is in US dollars, for all that the kept replies count, None without one; ``again``
-    tells which kept replies are to be asked for again; ``folder`` takes files of requests and
-    answers while they are worked on.
+    tells which kept replies to questions are to be asked for again; ``folder`` takes files of
+    requests and answers while they are worked on.
     """
 
     stage: str
     folder: Path
     price: Price | None
     limit: float | None
-    again: Callable[[Reply], bool]
+    again: Callable[[Question, Reply], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +86,14 @@ def answer_batch(
 ) -> dict[str, Fault]:
     """Asks all questions whose reply is not kept, and waits for the replies, which are then kept.
 
-    Gives, by key, why a question has no reply. Batches that are on their way are collected first. A
-    server that refuses every line for its form is asked in an older one. Questions are gone through
-    several times, so that they need not be in memory. Raises LabelerError when the endpoint has no
-    batches, or one failed or expired (what it did answer is kept), and ConfigError for a batch of
-    another model.
+    Gives, by key, why a question has no reply. Batches that are on their way are collected first,
+    and what is in them has to be among the questions (see :func:`wait_for_batches`). A server that
+    refuses every line for its form is asked in an older one. Questions are gone through several
+    times, so that they need not be in memory. Raises LabelerError when the endpoint has no batches,
+    or one failed or expired (what it did answer is kept), and ConfigError for a batch of another
+    model.
     """
     with _working(questions, access, replies, job) as work:
-        for item in replies.batches():
-            if not work.is_ours(item):
-                raise ConfigError(
-                    f"{item.id or item.file}: a batch of {item.model!r} at {item.endpoint} for "
-                    f"{item.stage} is not collected yet; do that first, with the same settings"
-                )
         faults = _collect_all(work)
         form = Form()
         while True:
@@ -110,6 +105,19 @@ def answer_batch(
                 return faults | found
             logger.info("%s: asking again in an older form", access.where)
             form = older
+
+
+def wait_for_batches(
+    questions: Callable[[], Iterable[Question]], access: Access, replies: Replies, job: BatchJob
+) -> None:
+    """Keeps the replies of all batches that are on their way, when they have ended.
+
+    ``questions`` are all that may be in them: a reply to another is paid for and lost. What they
+    did not answer is as if it had not been asked. Raises as :func:`answer_batch` does.
+    """
+    if replies.batches():
+        with _working(questions, access, replies, job) as work:
+            _collect_all(work)
 
 
 def collect_batches(
@@ -163,8 +171,17 @@ def _working(
 
 
 def _collect_all(work: _Work) -> dict[str, Fault]:
-    """Waits for every batch and keeps its replies; gives why questions in them have none."""
+    """Waits for every batch and keeps its replies; gives why questions in them have none.
+
+    Raises ConfigError where one holds something else.
+    """
     faults: dict[str, Fault] = {}
+    for item in work.replies.batches():
+        if not work.is_ours(item):
+            raise ConfigError(
+                f"{item.id or item.file}: a batch of {item.model!r} at {item.endpoint} for "
+                f"{item.stage} is not collected yet; do that first, with the same settings"
+            )
     for item in work.replies.batches():
         faults |= _collect(work, _wait(work.client, _started(work, item), item), item)
     return faults
@@ -212,7 +229,7 @@ def _files(
         for question in work.questions():
             key = key_of(question, access)
             reply = replies.find(key)
-            if key in seen or (reply is not None and not job.again(reply)):
+            if key in seen or (reply is not None and not job.again(question, reply)):
                 continue
             seen.add(key)
             most = most_usage(question)

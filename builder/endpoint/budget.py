@@ -30,6 +30,11 @@ class Budget:
         with self._changed:
             return self._spent
 
+    def recount(self, spent: float) -> None:
+        """Puts what was spent in the place of what was known of it; nothing may be on its way."""
+        with self._changed:
+            self._spent = spent
+
     def reserve(self, most: float, *, wait: bool = True) -> bool:
         """Whether ``most`` fits; if so, it is set aside until :meth:`settle`."""
         with self._changed:

@@ -13,7 +13,7 @@ class Question:
 
     ``hash`` (32 hex digits) stands for the messages and the templates they come from; replies are
     kept under it, the name of the schema, the schema, the model and the parameters.
-    ``max_completion_tokens`` bounds the reply.
+    ``max_completion_tokens`` bounds the reply; ``answers`` tells how many things are asked about.
     """
 
     system: str
@@ -22,6 +22,7 @@ class Question:
     schema_name: str
     schema: Mapping[str, Any]
     max_completion_tokens: int
+    answers: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,13 +219,14 @@ class Replies:
             ).fetchone()
         return row is not None
 
-    def batches(self) -> list[OpenBatch]:
-        """What was handed to a batch endpoint and is not collected yet."""
+    def batches(self, stage: str = "") -> list[OpenBatch]:
+        """What was handed to a batch endpoint and is not collected yet, of one stage or of all."""
         with self._lock, self._errors():
             rows = self._connection.execute(
                 "SELECT file, id, stage, model, endpoint, requests FROM batches ORDER BY rowid"
             ).fetchall()
-        return [OpenBatch(*row) for row in rows]
+        found = [OpenBatch(*row) for row in rows]
+        return [item for item in found if stage in ("", item.stage)]
 
     def drop(self, request: int) -> None:
         """Forgets a request that the server did not answer and that costs nothing."""

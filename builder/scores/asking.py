@@ -7,7 +7,7 @@ replies, the budget and the sum of what was spent. Neither is asked for anything
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from builder.endpoint.access import Access
 from builder.endpoint.budget import Budget
 from builder.endpoint.client import ChatClient
 from builder.endpoint.embeddings import EmbeddingClient, embedding_settings
-from builder.endpoint.messages import Asker
+from builder.endpoint.messages import Asker, Fault
 from builder.endpoint.prices import check_budget, find_price
 from builder.endpoint.replies import REPLIES, Replies
 from builder.errors import ConfigError
@@ -106,6 +106,11 @@ class Asking:
         """Whether it is known what any of it costs."""
         return any(client and client.price for client in (self.chat, self.embedder))
 
+    def recount(self) -> None:
+        """Takes up in the budget what was spent otherwise than by these clients."""
+        client = self.chat or self.embedder
+        self.budget.recount(self.replies.spent(client.price if client else None))
+
     def stop(self) -> None:
         """Ends all waiting for servers."""
         for client in (self.chat, self.embedder):
@@ -118,8 +123,13 @@ class Asking:
 
 
 @contextlib.contextmanager
-def asking(settings: Settings, folder: Path) -> Iterator[Asking | None]:
-    """The models that the settings name, with the kept replies of a run folder; None without."""
+def asking(
+    settings: Settings, folder: Path, *, offline: Mapping[str, Fault] | None = None
+) -> Iterator[Asking | None]:
+    """The models that the settings name, with the kept replies of a run folder; None without.
+
+    ``offline``: the language model is asked nothing, see :class:`ChatClient`.
+    """
     judge, embedder = judge_settings(settings), embedder_settings(settings)
     named = judge or embedder
     if named is None:
@@ -131,7 +141,12 @@ def asking(settings: Settings, folder: Path) -> Iterator[Asking | None]:
         chat, embeddings = None, None
         if judge is not None:
             chat = ChatClient(
-                Access.of(judge), replies, stage=STAGE, price=find_price(judge), budget=budget
+                Access.of(judge),
+                replies,
+                stage=STAGE,
+                price=find_price(judge),
+                budget=budget,
+                offline=offline,
             )
             stack.enter_context(chat)
         if embedder is not None:

@@ -90,7 +90,7 @@ class ModelJudge:
         faults: Counter[str] = Counter()
         usage = Usage()
         for places, question in self.questions(label, texts, scorer):
-            reply = self._reply(question, len(places))
+            reply = self._reply(question)
             if isinstance(reply, Fault):
                 faults[reply.reason] += len(places)
                 continue
@@ -103,12 +103,11 @@ class ModelJudge:
                     values[place] = grade / BEST
         return Verdicts(tuple(values), dict(sorted(faults.items())), usage)
 
-    def _reply(self, question: Question, n: int) -> Reply | Fault:
+    def _reply(self, question: Question) -> Reply | Fault:
         reply = self._asker.ask(question)
         if self._again is None or isinstance(reply, Fault) or not reply.cached:
             return reply
-        is_whole = all(isinstance(grade, int) for grade in read_grades(reply, n))
-        return reply if is_whole else self._again(question)
+        return reply if is_whole(question, reply) else self._again(question)
 
     def questions(
         self, label: str, texts: Sequence[Text], scorer: Scorer
@@ -136,7 +135,13 @@ class ModelJudge:
             schema_name="verdicts",
             schema=SCHEMA,
             max_completion_tokens=self._max_completion_tokens,
+            answers=len(lines),
         )
+
+
+def is_whole(question: Question, reply: Reply) -> bool:
+    """Whether a reply has a usable grade for every text of its question."""
+    return all(isinstance(grade, int) for grade in read_grades(reply, question.answers))
 
 
 def read_grades(reply: Reply, n: int) -> list[int | str]:

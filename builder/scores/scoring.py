@@ -56,30 +56,51 @@ class PoleScores:
 
 def score_pole(candidates: Sequence[Label], pool: Pool, plan: Plan) -> PoleScores:
     """The scores of all candidates of one labeler for one pole; "no pattern" has none."""
-    scores: list[Score] = []
-    labels = list(candidates)
-    if len(candidates) > 1:
-        scores += [
-            score_label(label, pool, plan.deciding, plan, "select")
-            for label in candidates
-            if label.text is not None
-        ]
-        reached = {score.candidate: score.f1 for score in scores}
-        labels = choose(candidates, [reached.get(label.candidate) for label in candidates])
-    for label in labels:
-        if label.is_chosen and label.text is not None:
-            scores += [score_label(label, pool, scorer, plan, "test") for scorer in plan.judges]
+    found = select_candidate(candidates, pool, plan)
+    tests = [
+        score_label(label, pool, scorer, plan, "test")
+        for label in found.labels
+        if label.is_chosen and label.text is not None
+        for scorer in plan.judges
+    ]
+    return PoleScores((*found.scores, *tests), found.labels)
+
+
+def select_candidate(candidates: Sequence[Label], pool: Pool, plan: Plan) -> PoleScores:
+    """The scores that decide between candidates, and these with the best marked.
+
+    A single one is as it was.
+    """
+    if len(candidates) < 2:
+        return PoleScores((), tuple(candidates))
+    scores = [
+        score_label(label, pool, plan.deciding, plan, "select")
+        for label in candidates
+        if label.text is not None
+    ]
+    reached = {score.candidate: score.f1 for score in scores}
+    labels = choose(candidates, [reached.get(label.candidate) for label in candidates])
     return PoleScores(tuple(scores), tuple(labels))
 
 
 def questions_of(candidates: Sequence[Label], pool: Pool, plan: Plan) -> Iterator[Question]:
     """What :func:`score_pole` would ask a language model, were the first candidate chosen."""
+    yield from deciding_questions(candidates, pool, plan)
+    for label in _first_named(candidates):
+        yield from testing_questions(label, pool, plan)
+
+
+def deciding_questions(candidates: Sequence[Label], pool: Pool, plan: Plan) -> Iterator[Question]:
+    """What :func:`select_candidate` asks a language model."""
     if len(candidates) > 1:
         for label in candidates:
             yield from _of_language_model(label, pool, plan.deciding, plan, "select")
-    for label in _first_named(candidates):
-        for scorer in plan.judges:
-            yield from _of_language_model(label, pool, scorer, plan, "test")
+
+
+def testing_questions(label: Label, pool: Pool, plan: Plan) -> Iterator[Question]:
+    """What a language model is asked to test one label."""
+    for scorer in plan.judges:
+        yield from _of_language_model(label, pool, scorer, plan, "test")
 
 
 def embeddings_of(candidates: Sequence[Label], pool: Pool, plan: Plan) -> Iterator[Question]:

@@ -21,7 +21,8 @@ class BatchServer:
     """What was handed over: files by id, batches in order; ``looks`` until one has ended.
 
     So many creations are answered with an error (``unmade``), or not at all although the batch is
-    made (``unconfirmed``). ``live`` counts questions asked one by one.
+    made (``unconfirmed``). ``live`` counts questions asked one by one, ``embedded`` those for
+    embeddings.
     """
 
     url: str
@@ -36,6 +37,7 @@ class BatchServer:
     unconfirmed: int = 0
     creations: int = 0
     live: int = 0
+    embedded: int = 0
     redirects_to: str = ""
     broken: set[str] = field(default_factory=set)
 
@@ -69,6 +71,11 @@ class BatchServer:
         if path == "/v1/chat/completions":
             self.live += 1
             return completion_body("live"), 200
+        if path == "/v1/embeddings":
+            self.embedded += 1
+            texts = json.loads(data)["input"]
+            rows = [{"index": n, "embedding": [len(text), 9]} for n, text in enumerate(texts)]
+            return {"data": rows, "usage": {"prompt_tokens": len(texts)}}, 200
         self.creations += 1
         if self.unmade:
             self.unmade -= 1

@@ -41,7 +41,7 @@ def ask(
 ) -> dict[str, Fault]:
     access = Access(model, server.url, api_key_env="LABEL_KEY")
     folder = replies._path.parent
-    job = BatchJob("labels", folder, price, limit, lambda reply: again)
+    job = BatchJob("labels", folder, price, limit, lambda question, reply: again)
     return answer_batch(lambda: iter(questions), access, replies, job)
 
 
@@ -265,7 +265,7 @@ def test_a_batch_that_is_refused_for_its_form_is_handed_over_in_an_older_one(
 
 def collect(server: BatchServer, replies: Replies, questions: Sequence[Question]) -> None:
     access = Access("m", server.url, api_key_env="LABEL_KEY")
-    job = BatchJob("labels", replies._path.parent, DOLLAR, None, lambda reply: False)
+    job = BatchJob("labels", replies._path.parent, DOLLAR, None, lambda question, reply: False)
     collect_batches(lambda: iter(questions), access, replies, job)
 
 
