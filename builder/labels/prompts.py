@@ -15,6 +15,7 @@ import math
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -205,9 +206,14 @@ def token_pieces(window: Window) -> list[str]:
     """The escaped text of each token; what the escapes join ([[) is split before them."""
     pieces, start = [], 0
     for end in window.token_ends.tolist():
-        pieces.append(escape(window.text[start:end]))
+        token = window.text[start:end]
+        pieces.append(_escaped(token) if len(token) <= MAX_TOKEN else escape(token))
         start = end
     return pieces
+
+
+# The tokens of a vocabulary come again and again; those that are long do not.
+_escaped = lru_cache(maxsize=16_384)(escape)
 
 
 def around(pieces: Sequence[str], peak: int, longest: int) -> tuple[int, int]:
