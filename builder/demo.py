@@ -58,13 +58,14 @@ def run_demo(runs: Path, out: Path) -> Iterator[str]:
 
 
 def demo_settings(pair: Pair, runs: Path, seed: int = 1) -> Settings:
-    """Settings of an organism's run; its corpus is written into ``runs`` if it is not there.
+    """Settings of an organism's run; its corpus is written below ``runs`` if it is not there.
 
     As many random directions as there are real ones are scanned with them: two writers at each
     layer, of 20 ranks or as many as an adapter has.
     """
     name = f"demo-{pair.family}"
-    corpus = runs / f"{name}.jsonl"
+    # Not beside the run folders, so that runs/demo-* names these alone.
+    corpus = runs / "corpora" / f"{name}.jsonl"
     if not corpus.is_file():
         corpus.parent.mkdir(parents=True, exist_ok=True)
         write_scan_corpus(corpus, seed, DOCUMENTS, pair.behaviours)
