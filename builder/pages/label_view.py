@@ -194,7 +194,7 @@ def pole_view(
     return PoleView(pole, tuple(answers))
 
 
-def _precedence(answer: Answer) -> tuple[int, int, str, int]:
+def _precedence(answer: Answer) -> tuple[int, int, int, str, int]:
     held = answer.label or answer.failure
     assert held is not None
     return precedence(held)

@@ -183,3 +183,13 @@ def test_a_persons_answer_goes_before_every_other_and_a_failure_after_all() -> N
         Label("d", "max", HAND, None),
     ]
     assert sorted(answers, key=precedence) == answers[::-1]
+
+
+def test_of_several_models_the_label_of_the_latest_day_stands() -> None:
+    answers = [
+        Label("d", "max", "a-model", "undated"),
+        Label("d", "max", "b-model", "first", created="2025-12-31"),
+        Label("d", "max", "c-model", "later", created="2026-01-02", candidate=1),
+        Label("d", "max", "a-model", "later too", created="2026-01-02", candidate=2),
+    ]
+    assert sorted(answers, key=precedence) == answers[::-1]
