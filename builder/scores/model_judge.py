@@ -11,13 +11,12 @@ A reply that failed as a whole leaves all its texts so. Neither is ever right or
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from builder.endpoint.messages import Asker, Fault, Question, Reply
-from builder.labels.answers import no_answer
+from builder.labels.answers import no_answer, objects_in
 from builder.labels.prompts import escape, nonce_of
 from builder.labels.templates import PromptTemplates, prompt_templates, text_digest
 from builder.records import Scorer
@@ -173,17 +172,9 @@ def _grade(said: set[Any]) -> int | str:
 
 
 def _verdicts(content: str) -> list[Any] | None:
-    """The list in the first JSON object of a reply; None if there is none."""
-    # What a reasoning model thinks before it answers may hold drafts of the object.
-    text = content.rpartition("</think>")[2]
-    start = text.find("{")
-    if start < 0:
-        return None
-    try:
-        table, _ = json.JSONDecoder().raw_decode(text, start)
-    except (ValueError, RecursionError):
-        return None
-    found = table.get("verdicts") if isinstance(table, dict) else None
+    """The list in the JSON object of a reply; None unless there is one object, and it has one."""
+    tables = objects_in(content)
+    found = tables[0].get("verdicts") if len(tables) == 1 else None
     return found if isinstance(found, list) else None
 
 
