@@ -1,7 +1,8 @@
-"""One scan of a shipped organism, for all tests that need a truth to be checked against."""
+"""The shipped organisms, scanned, labelled and scored by the stages, for all that needs a truth."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,34 +13,71 @@ from builder import pipeline
 from builder.demo import demo_settings
 from builder.organisms import Pair, shipped_pairs
 from builder.organisms.behaviours import write_scan_corpus
+from builder.records import Pole, Score, Scorer
 from builder.run_folder import Run
+from builder.score_stage import make_scores
 from builder.scores.items import Pool
+from builder.scores.model_judge import ModelJudge
 from builder.scores.pools import pole_pools
 from builder.store import RunStore
+from tests.scores.knowing import ONE_IN, known_labels, known_verdicts
 
-#: Documents scanned; one in a hundred is planted, for each behaviour.
-DOCUMENTS = 2400
+#: Documents scanned: as many planted ones as in the demo, two for each place of a list.
+DOCUMENTS = 40 * ONE_IN
+#: The organisms that ship with the package.
+FAMILIES = ("llama", "qwen2", "olmo2")
+
+Key = tuple[str, Scorer, str, Pole]
 
 
 @dataclass(frozen=True)
 class Organism:
-    """A scanned run whose planted behaviours are known, and the texts of all its poles."""
+    """A scanned run whose planted behaviours are known, and the texts of all its poles.
+
+    ``scores``, by labeler, scorer and pole, are what the stage gave labels whose worth is known;
+    ``scores_of_all`` are the same with every random text judged.
+    """
 
     run: Run
     pair: Pair
     store: RunStore
     pools: tuple[Pool, ...]
+    scores: dict[Key, Score]
+    scores_of_all: dict[Key, Score]
 
 
-@pytest.fixture(scope="session")
-def organism(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Organism]:
+@pytest.fixture(scope="session", params=FAMILIES)
+def organism(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Organism]:
     runs = tmp_path_factory.mktemp("organism")
-    pair = next(p for p in shipped_pairs() if p.kind == "tuned" and p.family == "llama")
-    write_scan_corpus(Path(runs / f"demo-{pair.family}.jsonl"), 0, DOCUMENTS, pair.behaviours)
+    pair = next(p for p in shipped_pairs() if p.kind == "tuned" and p.family == request.param)
+    corpus = Path(runs / f"demo-{pair.family}.jsonl")
+    write_scan_corpus(corpus, 0, DOCUMENTS, pair.behaviours, fraction=1 / ONE_IN)
     settings = demo_settings(pair, runs)
     directions = settings.directions.model_copy(update={"k": 8, "random_controls": 2})
     run = Run(runs / "run", settings.model_copy(update={"directions": directions}))
     pipeline.make_scan(run)
+    with RunStore(run.database_path, read_only=False) as store:
+        store.replace_labels(list(known_labels(store, pair)), fingerprint="known")
+    few, every = (_scored(run, n) for n in (settings.score.random, 10**6))
     with RunStore(run.database_path) as store:
         pools = tuple(pole_pools(store, [row.id for row in store.directions()]))
-        yield Organism(run, pair, store, pools)
+        yield Organism(run, pair, store, pools, few, every)
+
+
+def _scored(run: Run, random: int) -> dict[Key, Score]:
+    """What the stage gives with so many random texts, and a judge that knows."""
+    label = run.settings.label.model_copy(update={"labeler": "openai", "model": "one-who-knows"})
+    score = run.settings.score.model_copy(update={"random": random})
+    settings = run.settings.model_copy(update={"label": label, "score": score})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENAI_API_KEY", "never-sent")
+        patch.setattr(ModelJudge, "judge", known_verdicts)
+        summary = make_scores(dataclasses.replace(run, settings=settings))
+    assert summary["scored"]
+    with RunStore(run.database_path) as store:
+        return {
+            (item.labeler, item.scorer, item.direction, item.pole): item
+            for item in store.scores(judged=True, candidates=True)
+        }

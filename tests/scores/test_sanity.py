@@ -1,94 +1,123 @@
 """Scores say what is known: a true label does well, others do not, where the truth was planted.
 
-The judge knows the truth, so what is tested is which texts are judged and how they are counted.
+Of all three shipped organisms, from the scan to the scores in the database. The judge knows the
+truth, so what is tested is which texts are judged and how they are counted.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from builder.labels.split import split_examples
-from builder.records import ANY_ROLE, STRATA, Label, Score, Stratum, Window
-from builder.scores.items import Pool
+from builder.records import ANY_ROLE, STRATA, Label, Pole, Score, Scorer, Stratum
 from builder.scores.scoring import Plan, score_label
 from tests.scores.conftest import Organism
+from tests.scores.knowing import VAGUE
 from tests.scores.making import Truth
 
 LIMITS: dict[Stratum, int] = {"pole": 10, "other": 10, "middle": 20, "random": 20}
 EVERY: dict[Stratum, int] = dict.fromkeys(STRATA, 10**6)
-VAGUE = ("text", "various topics")
+SCORERS: tuple[Scorer, ...] = ("detection", "fuzzing")
 
 
-def _knows(label: str, window: Window) -> float:
-    """The judge: "planted/..." by the source; vague labels fit all, others what holds them."""
-    if label.startswith("planted/"):
-        return float(window.source == label)
-    return float(label in VAGUE or label in window.text)
+def _true(organism: Organism, scorer: Scorer = "detection") -> dict[tuple[str, Pole], Score]:
+    """The scores of true labels, by pole."""
+    return {
+        (direction, pole): score
+        for (labeler, own, direction, pole), score in organism.scores.items()
+        if labeler == "true" and own == scorer
+    }
 
 
-def _score(pool: Pool, text: str, most: dict[Stratum, int] = LIMITS) -> Score:
-    plan = Plan({"detection": Truth(_knows)}, {"detection": most})
-    label = Label(pool.direction, pool.pole, "a-model", text)
-    return score_label(label, pool, "detection", plan, "test")
+def _found(score: Score) -> float:
+    """The share of the positive texts that the label fits: for a true one, what is planted."""
+    return float(np.mean([item.verdict or 0 for item in score.judged if item.truth]))
 
 
-def _pure(organism: Organism) -> list[tuple[Pool, str]]:
-    """Poles all of whose examples are planted for one behaviour, with their source."""
-    found = []
-    for pool in organism.pools:
-        examples = organism.store.examples(pool.direction, pole=pool.pole, role=ANY_ROLE)
-        ((source, n),) = Counter(item.window.source for item in examples).most_common(1)
-        if source.startswith("planted/") and n == len(examples) == 20:
-            found.append((pool, source))
-    return found
+def _alarms(score: Score) -> float:
+    """The share of all documents that the label fits and the pole does not hold."""
+    return sum(i.weight for i in score.judged if i.verdict and not i.truth)
 
 
-def test_a_true_label_does_well(organism: Organism) -> None:
-    poles = _pure(organism)
-    assert poles
-    for pool, source in poles:
-        for most in (LIMITS, EVERY):
-            score = _score(pool, source, most)
-            assert score.f1 is not None
+def _pure(organism: Organism) -> dict[tuple[str, Pole], Score]:
+    """The poles whose positive texts are all but all planted for one behaviour."""
+    return {pole: score for pole, score in _true(organism).items() if _found(score) >= 0.95}
+
+
+def _of(organism: Organism, labeler: str, pole: tuple[str, Pole]) -> Score:
+    """The score of that labeler, every random text judged."""
+    return organism.scores_of_all[(labeler, "detection", *pole)]
+
+
+def _others(organism: Organism) -> list[str]:
+    return sorted({key[0] for key in organism.scores if key[0].startswith("other")})
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_a_true_label_does_well_where_the_pole_shows_what_was_planted(
+    organism: Organism, scorer: Scorer
+) -> None:
+    """Planted documents that do not excite a direction are false alarms of the label, rightly."""
+    reached = set()
+    for score in _true(organism, scorer).values():
+        assert score.f1 is not None
+        assert score.auprc is not None
+        if _found(score) >= 0.95 and not _alarms(score):
             assert score.f1 >= 0.9
-            assert score.auprc is not None
             assert score.auprc >= 0.9
+            reached.add(score.text)
+        if _found(score) >= 0.95:
             assert score.chance is not None
             assert score.f1_interval is not None
             assert score.f1_interval[0] > score.chance[1]
+    assert len(reached) >= 2, "of the organism's three behaviours"
+
+
+def test_a_true_label_falls_short_only_by_what_is_not_planted_and_by_false_alarms(
+    organism: Organism,
+) -> None:
+    for score in _true(organism).values():
+        share = sum(item.weight for item in score.judged if item.truth)
+        found = share * _found(score)
+        assert score.f1 == pytest.approx(2 * found / (found + _alarms(score) + share))
 
 
 def test_a_label_of_another_behaviour_is_at_chance(organism: Organism) -> None:
     said_yes = 0
-    for pool, source in _pure(organism):
-        others = {f"planted/{behaviour.id}" for behaviour in organism.pair.behaviours} - {source}
-        assert others
-        for other in others:
-            score, true = (_score(pool, said, EVERY) for said in (other, source))
+    assert _others(organism)
+    for pole, true in _pure(organism).items():
+        for labeler in _others(organism):
+            score = _of(organism, labeler, pole)
+            assert score.text != true.text
             assert score.f1 is not None
             assert score.chance is not None
             assert score.chance[0] <= score.f1 <= score.chance[1]
-            _is_far_below(score, true)
+            _is_far_below(score, _of(organism, "true", pole))
             said_yes += any(item.verdict for item in score.judged)
     assert said_yes
 
 
 def test_a_label_of_what_is_common_is_at_chance(organism: Organism) -> None:
     """Words of real documents, to which the judge says yes in every stratum at times."""
+    judge = Truth(lambda label, window: float(label in window.text))
+    plan = Plan({"detection": judge}, {"detection": EVERY})
     at_chance = tried = 0
-    for pool, source in _pure(organism):
-        true = _score(pool, source, EVERY)
+    pure = _pure(organism)
+    for pool in organism.pools:
+        if (pool.direction, pool.pole) not in pure:
+            continue
         for word in (" to ", " is ", " in ", "?"):
-            score = _score(pool, word, EVERY)
+            label = Label(pool.direction, pool.pole, "a-model", word)
+            score = score_label(label, pool, "detection", plan, "test")
             yes = [item.verdict == 1 for item in score.judged if not item.truth]
             if not 0 < sum(yes) < len(yes):
                 continue
             assert score.f1 is not None
             assert score.chance is not None
-            _is_far_below(score, true)
+            _is_far_below(score, _of(organism, "true", (pool.direction, pool.pole)))
             tried += 1
             at_chance += score.f1 <= score.chance[1]
     assert tried >= 4
@@ -97,45 +126,54 @@ def test_a_label_of_what_is_common_is_at_chance(organism: Organism) -> None:
 
 
 def _is_far_below(score: Score, true: Score) -> None:
-    """Both measures are, by more than both intervals."""
-    assert score.auprc is not None
-    assert score.auprc < 0.2
-    assert score.f1_interval is not None
+    """Both measures are below the whole intervals of the true label's, and less than half of it."""
+    assert None not in (score.f1, score.auprc, true.f1, true.auprc)
+    assert (score.f1 or 0) < (true.f1 or 0) / 2
+    assert (score.auprc or 0) < (true.auprc or 0) / 2
     assert true.f1_interval is not None
-    assert score.f1_interval[1] < true.f1_interval[0]
-    assert score.auprc_interval is not None
+    assert (score.f1 or 0) < true.f1_interval[0]
     assert true.auprc_interval is not None
-    assert score.auprc_interval[1] < true.auprc_interval[0]
+    assert (score.auprc or 0) < true.auprc_interval[0]
 
 
-@pytest.mark.parametrize("vague", VAGUE)
-def test_a_vague_label_is_far_below_the_true_one(organism: Organism, vague: str) -> None:
-    for pool, source in _pure(organism):
-        true, score = _score(pool, source), _score(pool, vague)
-        assert score.f1 is not None
-        assert score.auprc is not None
+@pytest.mark.parametrize("labeler", [f"vague {at}" for at in range(len(VAGUE))])
+def test_a_vague_label_is_far_below_the_true_one(organism: Organism, labeler: str) -> None:
+    for pole, true in _pure(organism).items():
+        score = organism.scores[(labeler, "detection", *pole)]
+        assert score.text in VAGUE
+        assert {item.verdict for item in score.judged} == {1.0}
+        assert (score.f1 or 1) < 0.1
+        assert (score.auprc or 1) < 0.1
+        _is_far_below(score, true)
         assert score.f1_interval is not None
         assert true.f1_interval is not None
-        assert score.f1 < 0.1
-        assert score.auprc < 0.1
         assert score.f1_interval[1] < true.f1_interval[0]
-        recall = [item.verdict for item in score.judged if item.truth]
-        assert set(recall) == {1.0}
 
 
 def test_a_label_with_the_wording_of_one_example_is_far_below_the_true_one(
     organism: Organism,
 ) -> None:
     """The wording of an example that the labeler saw, and the judge did not."""
-    for pool, source in _pure(organism):
-        examples = organism.store.examples(pool.direction, pole=pool.pole, role=ANY_ROLE)
-        explained, _ = split_examples(examples)
-        text = explained[0].window.text
-        assert explained[0].window.doc_id not in {i.window.doc_id for i in pool.items["pole"]}
-        run = re.search(r"[a-z]+(?: [a-z]+){4}", text)
-        assert run
-        score, true = (_score(pool, said, EVERY) for said in (run.group(), source))
-        _is_far_below(score, true)
+    for pole in _pure(organism):
+        _is_far_below(_of(organism, "narrow", pole), _of(organism, "true", pole))
+
+
+@pytest.mark.parametrize("labeler", ["missing", "extra"])
+def test_labels_that_miss_or_add_documents_score_less(organism: Organism, labeler: str) -> None:
+    """The two checks of Oikarinen, Yan and Weng 2025, which recall, AUC and others fail."""
+    poles = _pure(organism)
+    for pole in poles:
+        score, true = _of(organism, labeler, pole), _of(organism, "true", pole)
+        assert None not in (score.f1, score.auprc, true.f1, true.auprc)
+        assert (score.f1 or 0) < (true.f1 or 0)
+        assert (score.auprc or 0) < (true.auprc or 0)
+    # At as few texts as are judged by default a single pole may be lucky.
+    for measure in ("f1", "auprc"):
+        few, known = (
+            [getattr(organism.scores[(who, "detection", *pole)], measure) for pole in poles]
+            for who in (labeler, "true")
+        )
+        assert np.mean(few) < np.mean(known) - 0.15
 
 
 def test_nothing_that_a_labeler_may_see_is_judged(organism: Organism) -> None:
@@ -165,4 +203,4 @@ def test_a_pole_of_real_documents_has_texts_of_every_stratum(organism: Organism)
         assert items["pole"] >= 5, pool.direction
         assert items["middle"] == items["random"] == 20, pool.direction
         assert sum(pool.shares.values()) + pool.between == pytest.approx(1.0)
-        assert 0.001 < pool.base_rate < 0.05
+        assert 0.001 < pool.base_rate < 0.2
