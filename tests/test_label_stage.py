@@ -17,6 +17,7 @@ from builder.endpoint import batch
 from builder.endpoint.client import ChatClient
 from builder.errors import ConfigError, LabelerError
 from builder.label_stage import evidences
+from builder.labels.split import split_examples
 from builder.records import ANY_ROLE, Label, LabelFailure
 from builder.run_folder import Run
 from builder.store import RunStore
@@ -41,7 +42,7 @@ def scanned(tmp_path: Path) -> Run:
     rng = random.Random(1)
     texts = [f"{micro.sentence(rng, 9)} n{number}" for number in range(90)]
     source = write_texts(tmp_path / "a.jsonl", texts)
-    run = run_of(tmp_path / "run", source, scan={"top": 12, "reservoir": 20, "held_out": 6})
+    run = run_of(tmp_path / "run", source, scan={"top": 16, "reservoir": 20, "held_out": 6})
     scan(run)
     return run
 
@@ -80,14 +81,15 @@ def test_half_of_the_examples_and_all_held_out_documents_are_never_given_to_a_la
                 for example in store.examples(item.direction, pole=item.pole, role=ANY_ROLE)
                 if example.window.doc_id not in held_out
             ]
-            kept_back = {example.window.doc_id for example in own[1::2]}
+            kept_back = {e.window.doc_id for e in split_examples(own)[1]}
+            assert len(kept_back) == len(own) // 2
             tested += len(kept_back)
             shown = {
                 example.window.doc_id for example in (*item.examples, *item.contrast, *item.middle)
             }
             assert kept_back <= item.withheld
             assert not shown & (item.withheld | held_out)
-            wanted = [e.window.doc_id for e in own[::2] if e.window.doc_id not in item.withheld]
+            wanted = [e.window.doc_id for e in own if e.window.doc_id not in item.withheld]
             assert [example.window.doc_id for example in item.examples] == wanted
             assert all(0 < share <= 1 for _, share, _ in item.sources)
 

@@ -11,7 +11,7 @@ from builder.labels.terms import document_terms, units
 from builder.records import Example, Pole, Window
 
 #: Goes into every fingerprint of labels; raised when the pipeline gives other evidence.
-EVIDENCE_VERSION = 3
+EVIDENCE_VERSION = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,14 +1,16 @@
-"""Which examples may a labeler see, and which are kept to test its label on? Every second each.
+"""Which examples may a labeler see, and which are kept to test its label on? Half of them each.
 
-The examples of a pole are ordered by how extreme they are, so dealing them out in turn gives both
-halves the same range of values. The most extreme goes to the labeler. What is held out is seen by
-no labeler: neither as an example of its own pole nor as the other pole's contrast.
+A pole's texts are ordered by a hash of each, and the first half is held out: seen by no labeler,
+neither as an example of its own pole nor as the other pole's contrast. So a half is a random one,
+and a text that comes into the list or leaves it, as where a near-duplicate reaches a little
+further, changes the side of one other at most. Dealt out by rank, all that follow would change it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from builder.labels.templates import text_digest
 from builder.records import Example
 
 
@@ -18,13 +20,15 @@ def split_examples(
     """One pole's examples as (those for the labeler, those held out), each by place.
 
     ``examples`` are those of role "any" without the documents of ``RunStore.held_out``; they may
-    come in any order. A document is on one side only, on that of its most extreme example.
+    come in any order. A document is on one side only, on that of its most extreme example. Of an
+    odd number of documents the labeler has one more.
     """
     by_document: dict[int, list[Example]] = {}
     for example in sorted(examples, key=lambda item: item.place):
         by_document.setdefault(example.window.doc_id, []).append(example)
+    order = sorted(by_document.values(), key=lambda found: text_digest(found[0].window.text))
     halves: tuple[list[Example], list[Example]] = ([], [])
-    for number, found in enumerate(by_document.values()):
-        halves[number % 2].extend(found)
-    explained, held_out = halves
+    for number, found in enumerate(order):
+        halves[number < len(order) // 2].extend(found)
+    explained, held_out = (sorted(half, key=lambda item: item.place) for half in halves)
     return tuple(explained), tuple(held_out)

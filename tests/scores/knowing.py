@@ -76,7 +76,5 @@ def known_labels(store: RunStore, pair: Pair) -> Iterator[Label]:
 
 
 def wording(text: str) -> str:
-    """The first five words of a sentence in a row, which no chat template writes."""
-    run = re.search(r"[A-Za-z]+(?:,? [A-Za-z]+){4}", text)
-    assert run
-    return run.group()
+    """The most words of a sentence in a row, which no chat template writes."""
+    return max(re.findall(r"[A-Za-z]+(?:,? [A-Za-z]+)*", text), key=len)

@@ -99,25 +99,28 @@ def test_a_document_that_some_labeler_saw_at_the_other_pole_is_never_taken() -> 
     own = examples_of("max", 20, value=0.5, first_doc=10_000, word="river")
     other = examples_of("min", 20, value=0.4, first_doc=20_000, word="boat")
     # Held out at the pole, but explained at the other one.
-    both = dataclasses.replace(other[0].window, doc_id=own[1].window.doc_id)
-    other[0] = dataclasses.replace(other[0], window=both)
+    held_out = split_examples(own)[1][0].window.doc_id
+    place = split_examples(other)[0][0].place
+    both = dataclasses.replace(other[place].window, doc_id=held_out)
+    other[place] = dataclasses.replace(other[place], window=both)
     peaks = (peaks_of(0.1, 0.1), peaks_of(0.1, 0.1, 0.2))
     sample = sample_of(windows_of(3, first_doc=50_000), reservoir=2)
     docs = _docs(make_pool(ID, "max", HASH, [*own, *other], sample, peaks))
-    assert own[1].window.doc_id not in _all(docs)
+    assert held_out not in _all(docs)
     assert len(docs["pole"]) == 9
 
 
 def test_texts_of_the_other_pole_that_reach_far_to_this_one_are_no_negatives() -> None:
     own = examples_of("max", 20, value=0.5, first_doc=10_000, word="river")
     other = examples_of("min", 20, value=0.4, first_doc=20_000, word="boat")
-    reaching = other[1].activations.copy()
+    place = split_examples(other)[1][0].place
+    reaching = other[place].activations.copy()
     reaching[0] = round(0.45 * ACTIVATION_SCALE)
-    other[1] = dataclasses.replace(other[1], activations=reaching)
+    other[place] = dataclasses.replace(other[place], activations=reaching)
     peaks = (peaks_of(0.1, 0.1), peaks_of(0.1, 0.1, 0.2))
     sample = sample_of(windows_of(3, first_doc=50_000), reservoir=2)
     pool = make_pool(ID, "max", HASH, [*own, *other], sample, peaks)
-    assert other[1].window.doc_id not in _docs(pool)["other"]
+    assert other[place].window.doc_id not in _docs(pool)["other"]
     assert len(pool.items["other"]) == 9
     assert pool.shares["other"] == pytest.approx(19 / 2000)
     assert sum(pool.shares.values()) + pool.between == pytest.approx(1.0)

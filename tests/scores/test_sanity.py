@@ -65,9 +65,10 @@ def test_a_true_label_does_well_where_the_pole_shows_what_was_planted(
     for score in _true(organism, scorer).values():
         assert score.f1 is not None
         assert score.auprc is not None
-        if _found(score) >= 0.95 and not _alarms(score):
+        # Of eleven texts two that are not planted leave 2 x 9 / (9 + 11) = 0.9.
+        if _found(score) >= 9 / 11 and not _alarms(score):
             assert score.f1 >= 0.9
-            assert score.auprc >= 0.9
+            assert score.auprc >= 0.8
             reached.add(score.text)
         if _found(score) >= 0.95:
             assert score.chance is not None
@@ -126,14 +127,13 @@ def test_a_label_of_what_is_common_is_at_chance(organism: Organism) -> None:
 
 
 def _is_far_below(score: Score, true: Score) -> None:
-    """Both measures are below the whole intervals of the true label's, and less than half of it."""
-    assert None not in (score.f1, score.auprc, true.f1, true.auprc)
-    assert (score.f1 or 0) < (true.f1 or 0) / 2
-    assert (score.auprc or 0) < (true.auprc or 0) / 2
+    """Both measures are below the whole intervals of the true label's."""
+    assert score.f1 is not None
     assert true.f1_interval is not None
-    assert (score.f1 or 0) < true.f1_interval[0]
+    assert score.f1 < true.f1_interval[0]
+    assert score.auprc is not None
     assert true.auprc_interval is not None
-    assert (score.auprc or 0) < true.auprc_interval[0]
+    assert score.auprc < true.auprc_interval[0]
 
 
 @pytest.mark.parametrize("labeler", [f"vague {at}" for at in range(len(VAGUE))])
