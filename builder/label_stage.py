@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -43,7 +43,7 @@ from builder.labels.explain import (
     questions,
 )
 from builder.labels.similar import compared_texts
-from builder.labels.split import split_examples
+from builder.labels.split import split_examples, with_near_duplicates
 from builder.labels.upkeep import refresh_labels
 from builder.provenance import refresh_facts
 from builder.records import ANY_ROLE, POLES, Example, Label, LabelFailure
@@ -185,7 +185,8 @@ def plan_similar(run: Run) -> Estimate | None:
 
 def evidences(store: RunStore) -> Iterator[Evidence]:
     """What labelers may know of each pole, in the order of directions and poles."""
-    held_out = {window.doc_id for window in store.held_out()}
+    alike = store.near_duplicates()
+    held_out = with_near_duplicates((window.doc_id for window in store.held_out()), alike)
     rows = store.directions()
     for start in range(0, len(rows), AT_ONCE):
         some = rows[start : start + AT_ONCE]
@@ -194,12 +195,13 @@ def evidences(store: RunStore) -> Iterator[Evidence]:
         quantiles, sources = store.quantile_examples_of(ids), store.sources_of(ids)
         for row in some:
             found = (examples[row.id], quantiles[row.id], sources[row.id])
-            yield from _of_direction(row, held_out, *found)
+            yield from _of_direction(row, held_out, alike, *found)
 
 
 def _of_direction(
     row: DirectionRow,
-    held_out: set[int],
+    held_out: frozenset[int],
+    alike: Mapping[int, frozenset[int]],
     every: Sequence[Example],
     quantiles: Sequence[Example],
     shares: Sequence[SourceShare],
@@ -210,7 +212,9 @@ def _of_direction(
         pole: split_examples([item for item in examples if item.pole == pole]) for pole in POLES
     }
     # A document may reach both poles, and may be in the reservoir too.
-    withheld = frozenset(item.window.doc_id for _, half in halves.values() for item in half)
+    withheld = with_near_duplicates(
+        (item.window.doc_id for _, half in halves.values() for item in half), alike
+    )
     middle = [e for e in quantiles if e.window.doc_id not in withheld]
     explained = {
         pole: tuple(item for item in half if item.window.doc_id not in withheld)

@@ -19,12 +19,13 @@ class Evidence:
     """What is known of one pole of one direction when it is labelled.
 
     ``examples``: of this pole, most extreme first, each document once (role "any"): the half that
-    labelers may see (see ``split``), without the documents that are held out for scores;
+    labelers may see (see ``split``), without documents that are held out for scores;
     ``contrast``: the same of the other pole; ``promoted``: tokens that the logit lens promotes
     for the max pole, or suppresses for the min pole, strongest first; ``middle``: documents of the
     reservoir that reach some way to the pole, with activations; ``sources``: (name, share of the
     pole's strongest documents, share of all documents), the commonest first;
-    ``withheld``: documents that labels of the direction are tested on and that must not be shown.
+    ``withheld``: documents that labels of the direction are tested on, and near-duplicates of them,
+    which must not be shown.
     """
 
     direction: str

@@ -8,10 +8,22 @@ further, changes the side of one other at most. Dealt out by rank, all that foll
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from builder.labels.templates import text_digest
 from builder.records import Example
+
+
+def with_near_duplicates(
+    documents: Iterable[int], alike: Mapping[int, frozenset[int]]
+) -> frozenset[int]:
+    """The documents and all that the run shows of their near-duplicates.
+
+    Who has seen one of them has all but seen the others. ``alike`` as
+    ``RunStore.near_duplicates`` gives it.
+    """
+    given = frozenset(documents)
+    return given.union(*(alike[doc_id] for doc_id in given & alike.keys()))
 
 
 def split_examples(
@@ -19,9 +31,9 @@ def split_examples(
 ) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
     """One pole's examples as (those for the labeler, those held out), each by place.
 
-    ``examples`` are those of role "any" without the documents of ``RunStore.held_out``; they may
-    come in any order. A document is on one side only, on that of its most extreme example. Of an
-    odd number of documents the labeler has one more.
+    ``examples`` are those of role "any" without the documents of ``RunStore.held_out`` and their
+    near-duplicates; they may come in any order. A document is on one side only, on that of its most
+    extreme example. Of an odd number of documents the labeler has one more.
     """
     by_document: dict[int, list[Example]] = {}
     for example in sorted(examples, key=lambda item: item.place):

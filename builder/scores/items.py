@@ -10,8 +10,9 @@ stand for (or more, see :func:`_shares`); ``other``, the same of the other pole;
 reaches is over its window, of which a stretch is judged (:mod:`builder.scores.stretches`).
 
 Nobody who labels may have seen what a label is judged on: documents in the labelers' half of either
-pole's examples are never taken. Which texts are taken follows from the direction's content hash and
-the text alone, whatever the numbers of the documents and in whatever order they come.
+pole's examples, and near-duplicates of them, are never taken. Which texts are taken follows from
+the direction's content hash and the text alone, whatever the numbers of the documents and in
+whatever order they come.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from builder.labels.prompts import marked_tokens
-from builder.labels.split import split_examples
+from builder.labels.split import split_examples, with_near_duplicates
 from builder.records import ACTIVATION_SCALE, CONTENT_ROLES, STRATA, Example, Pole, Stratum, Window
 from builder.scores.stretches import number_of, numbers_after, stretch
 
@@ -102,23 +103,29 @@ class Sample:
     ``windows`` are those held out for scores, ``reservoir_docs`` the documents of the others, both
     in the order of the peaks; ``documents`` counts the distinct documents of the corpus. A text has
     ``length`` tokens, ``stretches`` are those of the windows and their first tokens, and
-    ``centres`` the tokens around which texts that are too long are cut.
+    ``centres`` the tokens around which texts that are too long are cut; ``alike`` as
+    ``RunStore.near_duplicates`` gives it.
     """
 
     windows: tuple[Window, ...]
     reservoir_docs: tuple[int, ...]
     documents: int
     length: int
+    alike: Mapping[int, frozenset[int]] = field(default_factory=dict)
     held_out_docs: frozenset[int] = field(init=False)
     stretches: tuple[tuple[int, Window], ...] = field(init=False)
     centres: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        held = frozenset(window.doc_id for window in self.windows)
+        held = self.with_alike(window.doc_id for window in self.windows)
         stretches = tuple(stretch(window, self.length) for window in self.windows)
         object.__setattr__(self, "held_out_docs", held)
         object.__setattr__(self, "stretches", stretches)
         object.__setattr__(self, "centres", tuple(_any_token(part) for _, part in stretches))
+
+    def with_alike(self, documents: Iterable[int]) -> frozenset[int]:
+        """The documents and their near-duplicates."""
+        return with_near_duplicates(documents, self.alike)
 
 
 def make_pool(
@@ -144,7 +151,7 @@ def make_pool(
     middle = float(np.median(np.concatenate(reach))) if sum(map(len, reach)) else float(bar)
     low = (middle + bar) / 2 if middle < bar else -np.inf
     chosen, explained = _held_out(own, other, sample)
-    own_docs = {example.window.doc_id for example in own}
+    own_docs = sample.with_alike(example.window.doc_id for example in own)
     opposite = [
         example
         for example in other
@@ -160,7 +167,7 @@ def make_pool(
         "middle": [],
         "random": [],
     }
-    taken = own_docs | {example.window.doc_id for example in other}
+    taken = own_docs | sample.with_alike(example.window.doc_id for example in other)
     values = reach[1].tolist()
     for place, (window, value) in enumerate(zip(sample.windows, values, strict=True)):
         if window.doc_id not in taken and value <= low:
@@ -181,13 +188,13 @@ def make_pool(
 
 def _held_out(
     own: Sequence[Example], other: Sequence[Example], sample: Sample
-) -> tuple[list[Example], set[int]]:
+) -> tuple[list[Example], frozenset[int]]:
     """The examples of a pole that no labeler saw, and the documents that some labeler may have."""
     halves = [
         split_examples([e for e in found if e.window.doc_id not in sample.held_out_docs])
         for found in (own, other)
     ]
-    seen = {example.window.doc_id for explained, _ in halves for example in explained}
+    seen = sample.with_alike(e.window.doc_id for explained, _ in halves for e in explained)
     return [example for example in halves[0][1] if example.window.doc_id not in seen], seen
 
 
@@ -195,7 +202,7 @@ def _shares(
     own: Sequence[Example],
     opposite: Sequence[Example],
     other: Sequence[Example],
-    taken: set[int],
+    taken: frozenset[int],
     sample: Sample,
     reach: Sequence[npt.NDArray[np.int64]],
     levels: tuple[float, float, float],
@@ -208,7 +215,7 @@ def _shares(
     """
     middle, low, bar = levels
     total = max(1, sample.documents)
-    own_docs = {example.window.doc_id for example in own}
+    own_docs = sample.with_alike(example.window.doc_id for example in own)
     opposed = _documents(opposite) / total
     kept = _documents(e for e in other if e.window.doc_id not in own_docs) / total
     docs = [*sample.reservoir_docs, *(window.doc_id for window in sample.windows)]

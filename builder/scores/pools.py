@@ -19,6 +19,7 @@ def pole_pools(store: RunStore, directions: Iterable[str]) -> Iterator[Pool]:
         reservoir_docs=tuple(window.doc_id for window in store.reservoir()),
         documents=sum(count.n for count in store.counts() if count.what == "distinct"),
         length=length,
+        alike=store.near_duplicates(),
     )
     wanted = list(directions)
     for start in range(0, len(wanted), AT_ONCE):

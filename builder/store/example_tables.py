@@ -105,6 +105,16 @@ class ExampleTables(Database):
         """Windows of further random documents, kept for the scores of labels alone."""
         return self._samples("held_out")
 
+    def near_duplicates(self) -> dict[int, frozenset[int]]:
+        """Of documents that the run shows and that are near-duplicates: each with all its likes.
+
+        It is among its own; what resembles no other document that is shown is left out.
+        """
+        rows = self._connection.execute(
+            "SELECT list(doc_id) FROM near_duplicates GROUP BY lowest ORDER BY lowest"
+        ).fetchall()
+        return {doc_id: frozenset(alike) for (alike,) in rows for doc_id in alike}
+
     def sample_peaks(
         self, directions: Sequence[str]
     ) -> dict[str, dict[Pole, tuple[Quantized, Quantized]]]:

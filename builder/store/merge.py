@@ -35,6 +35,7 @@ from builder.store.examples import (
 from builder.store.samples import (
     choose_samples,
     fetch_sample_windows,
+    insert_near_duplicates,
     insert_peaks_and_quantiles,
     insert_reservoir,
 )
@@ -135,6 +136,7 @@ def _merge(
             bar.update()
     insert_examples(connection)
     insert_reservoir(connection)
+    insert_near_duplicates(connection)
     insert_peaks_and_quantiles(connection, shards, n_directions, settings.quantiles)
 
 

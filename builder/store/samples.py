@@ -115,6 +115,22 @@ def insert_reservoir(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
+def insert_near_duplicates(connection: duckdb.DuckDBPyConnection) -> None:
+    """Fills ``near_duplicates`` from ``chosen`` and ``samples``: shown documents of one cluster.
+
+    Each list holds a cluster once, but others may hold it by another document.
+    """
+    connection.execute(
+        """
+        INSERT INTO near_duplicates
+        SELECT doc_id, min(doc_id) OVER (PARTITION BY cluster) FROM (
+            SELECT doc_id, cluster FROM chosen UNION SELECT doc_id, cluster FROM samples)
+        QUALIFY count(*) OVER (PARTITION BY cluster) > 1
+        ORDER BY doc_id
+        """
+    )
+
+
 def insert_peaks_and_quantiles(
     connection: duckdb.DuckDBPyConnection, shards: list[Shard], n_directions: int, quantiles: int
 ) -> None:

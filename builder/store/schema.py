@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 
 #: Raised when tables change; an older file is refused with the advice to merge again.
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 SCHEMA = """
 CREATE TABLE meta (key VARCHAR PRIMARY KEY, value VARCHAR NOT NULL);
@@ -54,6 +54,7 @@ CREATE TABLE reservoir (
     place INTEGER PRIMARY KEY, split VARCHAR NOT NULL, doc_id BIGINT NOT NULL,
     source VARCHAR NOT NULL, start INTEGER NOT NULL, duplicates BIGINT NOT NULL,
     text VARCHAR NOT NULL, token_lengths UINTEGER[] NOT NULL, roles UTINYINT[] NOT NULL);
+CREATE TABLE near_duplicates (doc_id BIGINT PRIMARY KEY, lowest BIGINT NOT NULL);
 CREATE TABLE sample_peaks (
     direction INTEGER NOT NULL, highest SMALLINT[] NOT NULL, lowest SMALLINT[] NOT NULL);
 CREATE TABLE quantile_examples (

@@ -77,4 +77,5 @@ def known_labels(store: RunStore, pair: Pair) -> Iterator[Label]:
 
 def wording(text: str) -> str:
     """The most words of a sentence in a row, which no chat template writes."""
-    return max(re.findall(r"[A-Za-z]+(?:,? [A-Za-z]+)*", text), key=len)
+    runs: list[str] = re.findall(r"[A-Za-z]+(?:,? [A-Za-z]+)*", text)
+    return max(runs, key=len)

@@ -110,6 +110,27 @@ def test_a_document_that_some_labeler_saw_at_the_other_pole_is_never_taken() -> 
     assert len(docs["pole"]) == 9
 
 
+def test_what_a_labeler_saw_is_not_judged_by_a_near_duplicate() -> None:
+    own = examples_of("max", 20, value=0.5, first_doc=10_000, word="river")
+    other = examples_of("min", 20, value=0.4, first_doc=20_000, word="boat")
+    (explained, held_out), (shown, hidden) = split_examples(own), split_examples(other)
+    seen, kept = explained[0].window.doc_id, held_out[0].window.doc_id
+    also, contrast = hidden[0].window.doc_id, shown[0].window.doc_id
+    windows = windows_of(8, first_doc=50_000)
+    pairs = [{seen, 50_000}, {kept, contrast}, {also, explained[1].window.doc_id}]
+    alike = {doc: frozenset(pair) for pair in pairs for doc in pair}
+    peaks = (peaks_of(0.1, 0.1), peaks_of(*[0.1] * 8))
+    sample = dataclasses.replace(sample_of(windows, reservoir=2), alike=alike)
+    pool = make_pool(ID, "max", HASH, [*own, *other], sample, peaks)
+    judged = _all(_docs(pool))
+    # What resembles a held-out random document is in neither half, so others may be held out.
+    assert not judged & {seen, 50_000}
+    assert not judged & {kept, contrast}
+    assert not judged & {also}
+    assert len(judged & {window.doc_id for window in windows}) == 7
+    assert sum(pool.shares.values()) + pool.between == pytest.approx(1.0)
+
+
 def test_texts_of_the_other_pole_that_reach_far_to_this_one_are_no_negatives() -> None:
     own = examples_of("max", 20, value=0.5, first_doc=10_000, word="river")
     other = examples_of("min", 20, value=0.4, first_doc=20_000, word="boat")

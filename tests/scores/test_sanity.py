@@ -11,8 +11,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from builder.labels.split import split_examples
-from builder.records import ANY_ROLE, STRATA, Label, Pole, Score, Scorer, Stratum
+from builder.label_stage import evidences
+from builder.labels.split import with_near_duplicates
+from builder.records import STRATA, Label, Pole, Score, Scorer, Stratum
 from builder.scores.scoring import Plan, score_label
 from tests.scores.conftest import Organism
 from tests.scores.knowing import VAGUE
@@ -177,20 +178,17 @@ def test_labels_that_miss_or_add_documents_score_less(organism: Organism, labele
 
 
 def test_nothing_that_a_labeler_may_see_is_judged(organism: Organism) -> None:
+    alike = organism.store.near_duplicates()
+    reservoir = {window.doc_id for window in organism.store.reservoir()}
     held_out = {window.doc_id for window in organism.store.held_out()}
-    for pool in organism.pools:
-        examples = [
-            example
-            for example in organism.store.examples(pool.direction, role=ANY_ROLE)
-            if example.window.doc_id not in held_out
-        ]
-        seen: set[int] = set()
-        for pole in ("max", "min"):
-            explained, _ = split_examples([item for item in examples if item.pole == pole])
-            seen |= {item.window.doc_id for item in explained}
-        judged = {item.window.doc_id for item in pool.take(dict.fromkeys(STRATA, 10**6))}
+    assert alike
+    for evidence, pool in zip(evidences(organism.store), organism.pools, strict=True):
+        assert (evidence.direction, evidence.pole) == (pool.direction, pool.pole)
+        shown = (*evidence.examples, *evidence.contrast, *evidence.middle)
+        seen = {example.window.doc_id for example in shown} | (reservoir - evidence.withheld)
+        judged = {item.window.doc_id for item in pool.take(EVERY)}
         assert judged
-        assert not judged & seen
+        assert not with_near_duplicates(judged, alike) & seen
         at_random = {
             item.window.doc_id for stratum in ("middle", "random") for item in pool.items[stratum]
         }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,14 +13,24 @@ import pytest
 from builder import pipeline
 from builder.config import ScoreSettings
 from builder.errors import ConfigError, StoreError
+from builder.label_stage import evidences
+from builder.labels.split import with_near_duplicates
 from builder.records import HAND, Label, Pole
 from builder.run_folder import Run
 from builder.score_stage import make_scores
 from builder.scores.pools import pole_pools
 from builder.scores.words import JUDGE as WORDS
 from builder.store import RunStore
-from tests.scanned import run_of, write_texts
-from tests.scores.running import all_scores, alpha, put_labels, scanned, texts
+from tests.scanned import run_of, scan, write_texts
+from tests.scores.running import (
+    SCAN,
+    WORDS_OF,
+    all_scores,
+    alpha,
+    put_labels,
+    scanned,
+    texts,
+)
 
 
 @pytest.fixture
@@ -115,16 +127,48 @@ def test_a_label_that_was_made_from_a_judged_document_is_refused(run: Run) -> No
     assert all_scores(run) == []
 
 
-def test_what_is_judged_and_what_made_labels_share_no_document(run: Run) -> None:
-    pipeline.make_labels(run)
-    make_scores(run)
+def _near(folder: Path) -> Run:
+    """A run of texts that are there three times, but for a word near the beginning."""
+    folder.mkdir()
+    rng = random.Random(4)
+    said = [rng.choices(WORDS_OF, k=50) for _ in range(120)]
+    near = [[*text[:3], word, *text[4:]] for word in ("indeed", "today") for text in said]
+    lines = [" ".join(text) for text in (*said, *near)]
+    run = run_of(folder / "run", write_texts(folder / "a.jsonl", lines), scan=SCAN | {"top": 20})
+    scan(run)
+    return run
+
+
+@pytest.mark.parametrize("make", [scanned, _near])
+def test_what_is_judged_and_what_made_labels_share_no_near_duplicate(
+    make: Callable[[Path], Run], tmp_path: Path
+) -> None:
+    run = make(tmp_path / "a")
     with RunStore(run.database_path) as store:
-        seen = store.example_docs()
-        scores = store.scores(judged=True)
+        alike = store.near_duplicates()
+        shown = {
+            (item.direction, item.pole): {
+                example.window.doc_id for example in (*item.examples, *item.contrast, *item.middle)
+            }
+            for item in evidences(store)
+        }
+
+    def saw_all(direction: str, pole: Pole) -> list[Label]:
+        docs = tuple(shown[direction, pole])
+        return [Label(direction, pole, "keywords", "alpha1", example_docs=docs)]
+
+    put_labels(run, saw_all)
+    make_scores(run)
+    scores = all_scores(run)
+    assert len(scores) == 16
+    more = 0
     for score in scores:
         judged = {item.doc_id for item in score.judged}
+        also = with_near_duplicates(judged, alike)
+        more += len(also) - len(judged)
         assert judged
-        assert not judged & seen[score.direction, score.pole][score.labeler]
+        assert not also & shown[score.direction, score.pole]
+    assert bool(more) is (make is _near)
 
 
 def test_scores_do_not_move_when_every_document_is_there_twice(run: Run, tmp_path: Path) -> None:

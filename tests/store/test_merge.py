@@ -25,6 +25,7 @@ from tests.micro import watch_bars
 from tests.readings import stand
 from tests.store.synthetic import (
     Scale,
+    clusters_of,
     copies_of,
     directions_of,
     roles_of,
@@ -114,6 +115,21 @@ def test_examples_are_those_of_a_plain_loop(folders: list[Path], database: Path)
                 n_repeats += item.repeats > 1
     assert n_duplicates
     assert n_repeats
+
+
+def test_near_duplicates_are_the_shown_documents_of_one_cluster(database: Path) -> None:
+    with RunStore(database) as store:
+        shown = {window.doc_id for window in (*store.reservoir(), *store.held_out())}
+        for row in store.directions():
+            for role in (None, ANY_ROLE):
+                shown |= {e.window.doc_id for e in store.examples(row.id, role=role)}
+        found = store.near_duplicates()
+    ids = np.asarray(sorted(shown))
+    wanted: defaultdict[int, set[int]] = defaultdict(set)
+    for doc_id, cluster in zip(ids.tolist(), clusters_of(ids, SCALE).tolist(), strict=True):
+        wanted[cluster].add(doc_id)
+    assert found
+    assert found == {doc: alike for alike in wanted.values() if len(alike) > 1 for doc in alike}
 
 
 def test_the_list_over_all_roles_takes_each_cluster_once(
@@ -344,7 +360,8 @@ def test_documents_of_a_later_part_are_counted_from_its_offset(
     one = dump(merged(tmp_path / "one.duckdb", [Shard(folder) for folder in folders]))
     two = dump(merged(tmp_path / "two.duckdb", [Shard(folder, 7000) for folder in folders]))
     with duckdb.connect(str(tmp_path / "two.duckdb")) as connection:
-        for table in ("examples", "reservoir"):
+        connection.execute("UPDATE near_duplicates SET lowest = lowest - 7000")
+        for table in ("examples", "reservoir", "near_duplicates"):
             connection.execute(f"UPDATE {table} SET doc_id = doc_id - 7000")
     assert one != two
     assert dump(tmp_path / "two.duckdb") == one
