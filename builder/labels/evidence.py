@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -36,6 +36,22 @@ class Evidence:
     middle: tuple[Example, ...] = ()
     sources: tuple[tuple[str, float, float], ...] = ()
     withheld: frozenset[int] = frozenset()
+
+
+class _Fewer(Mapping[str, int]):
+    """Counts less some others, of which there are few; the counts are not copied."""
+
+    def __init__(self, counts: Mapping[str, int], less: Mapping[str, int]) -> None:
+        self._counts, self._less = counts, less
+
+    def __getitem__(self, term: str) -> int:
+        return self._counts[term] - self._less.get(term, 0)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._counts)
+
+    def __len__(self) -> int:
+        return len(self._counts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,6 +89,27 @@ class Background:
             n_units=n_units,
             mean_units=n_units / len(distinct) if distinct else 0.0,
             recurring=sum(count >= 4 for count in documents.values()),
+        )
+
+    def without(self, documents: Set[int]) -> Background:
+        """The background that is left without these documents, such as those that labels are tested
+        on; half a millisecond for each that is in it.
+        """
+        left_out = [window for window in self.windows if window.doc_id in documents]
+        if not left_out:
+            return self
+        holding = Counter(term for window in left_out for term in document_terms(window.text))
+        occurring = Counter(unit.term for window in left_out for unit in units(window.text))
+        n_documents = self.n_documents - len(left_out)
+        n_units = self.n_units - occurring.total()
+        return Background(
+            windows=tuple(window for window in self.windows if window.doc_id not in documents),
+            documents=_Fewer(self.documents, holding),
+            occurrences=_Fewer(self.occurrences, occurring),
+            n_units=n_units,
+            mean_units=n_units / n_documents if n_documents else 0.0,
+            recurring=self.recurring
+            - sum(self.documents[t] >= 4 > self.documents[t] - n for t, n in holding.items()),
         )
 
     @property

@@ -47,7 +47,7 @@ from builder.records import Example, Label, LabelFailure
 
 LABELER = "keywords"
 #: Raised with every change that may change a label.
-KEYWORDS_VERSION = 2
+KEYWORDS_VERSION = 3
 #: A term must be in at least this many examples.
 MIN_DOCUMENTS = 4
 #: A term must be in at least this share of the examples.
@@ -92,6 +92,8 @@ def keyword_label(evidence: Evidence, background: Background) -> Label | LabelFa
     """
     if not evidence.examples:
         return LabelFailure(evidence.direction, evidence.pole, LABELER, "no_examples")
+    # What the label is tested on must not even be counted among the random documents.
+    background = background.without(evidence.withheld)
     documents = read_documents(evidence.examples)
     terms = find_terms(documents, evidence.contrast, background)
     most = max((finding.count for finding in terms), default=0)
