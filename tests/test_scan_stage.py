@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from builder import cli, pipeline
+from builder import pipeline
+from builder.cli.arguments import make_parser
+from builder.cli.named_run import compute_flags
 from builder.config import parse_settings
 from builder.errors import ConfigError
 from builder.execute import InProcess, run_lock
@@ -191,10 +193,10 @@ def test_who_computes_is_free_and_changes_no_shard(recipe: Path) -> None:
 
 
 def test_flags_are_settings(recipe: Path) -> None:
-    options = cli._parser().parse_args(
+    options = make_parser().parse_args(
         ["scan", str(recipe), "--address", "auto", "--workers", "3", "--with-base"]
     )
-    settings = read_run(recipe, tuple(cli._compute_flags(options))).settings
+    settings = read_run(recipe, tuple(compute_flags(options))).settings
     assert settings.compute.executor == "ray"
     assert settings.compute.address == "auto"
     assert settings.compute.workers == 3

@@ -1,0 +1,200 @@
+"""What does each command do? Settings, pipeline, results; each gives back the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+from pathlib import Path
+
+from builder.cli.named_run import direction_run, named_run
+from builder.cli.printing import (
+    print_base,
+    print_plan,
+    print_requests,
+    print_status,
+    print_warnings,
+)
+from builder.errors import ConfigError
+
+
+def build(options: argparse.Namespace) -> int:
+    """Every stage in order, then what is done and the page to open."""
+    from builder import pipeline
+
+    run = named_run(options)
+    report = pipeline.build(run)
+    print_status(pipeline.status(run.folder))
+    print_warnings(report.warnings)
+    print(f"{report.pages} pages, {report.bytes / 2**20:.1f} MB")
+    print(f"open {report.home}")
+    return 0
+
+
+def directions(options: argparse.Namespace) -> int:
+    """Directions, or with ``--plan`` what would be read for them."""
+    from builder import pipeline
+
+    run = direction_run(options)
+    pipeline.preflight(run, until="directions")
+    if options.plan:
+        print_plan(pipeline.plan(run), as_json=options.json)
+        return 0
+    found = pipeline.make_directions(run)
+    spectra = [pipeline.spectrum_facts(spectrum) for spectrum in found.spectra]
+    if options.json:
+        facts = {"directions": len(found.directions), "facts": found.facts, "spectra": spectra}
+        print(json.dumps(facts, indent=1))
+        return 0
+    width = max(len(spectrum["key"]) for spectrum in spectra)
+    print(f"{'':{width}}  {'|dW|':>9}  {'rank':>6}  {'noise':>6}  sigma")
+    for spectrum in spectra:
+        top = ", ".join(f"{sigma:.3g}" for sigma in spectrum["sigmas"][:5])
+        print(
+            f"{spectrum['key']:{width}}  {spectrum['frobenius']:9.3g}  "
+            f"{spectrum['stable_rank']:6.1f}  {spectrum['above_noise']:6.1f}  {top}"
+        )
+    print_base(None if found.base is None else str(found.base), found.facts)
+    print("rank: stable rank; noise: first sigma over what the same entries shuffled would give")
+    print(f"{len(found.directions)} directions in {run.directions_path}")
+    return 0
+
+
+def scan(options: argparse.Namespace) -> int:
+    """The database of a scanned run."""
+    from builder import pipeline
+
+    run = named_run(options)
+    pipeline.preflight(run, until="scan")
+    print(f"examples, histograms and ranges in {pipeline.make_scan(run)}")
+    return 0
+
+
+def merge(options: argparse.Namespace) -> int:
+    """A new run of several."""
+    from builder import pipeline
+
+    database = pipeline.join_runs(options.runs, options.out)
+    print(f"examples, histograms and ranges of {len(options.runs)} runs in {database}")
+    return 0
+
+
+def label(options: argparse.Namespace) -> int:
+    """Labels, or with ``--plan`` what would be asked for them; 1 where none could be had."""
+    from builder import pipeline
+
+    run = named_run(options)
+    if options.plan:
+        plan = pipeline.plan_requests(run, retry_failed=options.retry_failed, batch=options.batch)
+        print_requests(plan)
+        return 0
+    summary = pipeline.make_labels(run, retry_failed=options.retry_failed, batch=options.batch)
+    print(
+        f"{summary['labelled']} poles labelled, {summary['no_pattern']} without a consistent "
+        f"pattern, {summary['failed']} failed"
+    )
+    if summary.get("not_asked"):
+        print(
+            f"{summary['not_asked']} prompts were not asked: the budget of "
+            f"${run.settings.label.budget:,.2f} is used up; raise --budget to go on"
+        )
+        return 1
+    nothing = summary["failed"] and not summary["labelled"] + summary["no_pattern"]
+    return 1 if nothing else 0
+
+
+def score(options: argparse.Namespace) -> int:
+    """Scores, or with ``--plan`` what would be asked for them; 1 where none could be had."""
+    from builder import pipeline
+
+    run = named_run(options)
+    if options.plan:
+        plan = pipeline.plan_scores(run, retry_failed=options.retry_failed, batch=options.batch)
+        print_requests({"score": plan})
+        return 0
+    summary = pipeline.make_scores(run, retry_failed=options.retry_failed, batch=options.batch)
+    print(f"{summary['scored']} poles scored, {summary['unparsed_texts']} texts without a verdict")
+    if unjudged := summary.get("unjudged_labels", 0):
+        print(f"{unjudged} labels wait for a language model to judge them (--model)")
+    if summary.get("not_asked"):
+        print(
+            f"{summary['not_asked']} texts were not asked about: the budget of "
+            f"${run.settings.label.budget:,.2f} is used up; raise --budget to go on"
+        )
+        return 1
+    nothing = summary["unparsed_texts"] and not summary["scored"]
+    return 1 if nothing else 0
+
+
+def render(options: argparse.Namespace) -> int:
+    """The site of run folders."""
+    from builder import pipeline
+    from builder.config import SiteSettings
+    from builder.run_folder import existing_run
+
+    runs = [existing_run(place) for place in options.runs]
+    first = runs[0].settings.site
+    title = first.title if options.title is None else options.title
+    settings = SiteSettings(
+        out=options.out, title=title, examples=first.examples, context=first.context
+    )
+    report = pipeline.make_site(options.runs, settings)
+    print_warnings(report.warnings)
+    print(f"{report.pages} pages, {report.bytes / 2**20:.1f} MB")
+    print(f"open {report.home}")
+    return 0
+
+
+def preview(options: argparse.Namespace) -> int:
+    """Serves a site until it is stopped."""
+    import functools
+    import http.server
+
+    if not (options.site / "index.html").is_file():
+        raise ConfigError(f"{options.site}: holds no site; run `weightatlas build` or `demo` first")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(options.site))
+    try:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", options.port), handler)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"port {options.port} cannot be used: {error}; try --port") from error
+    with server:
+        print(f"http://127.0.0.1:{server.server_port}/ (Ctrl-C stops)", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
+    return 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """What is done in a run folder."""
+    from builder import pipeline
+
+    found = pipeline.status(options.run)
+    if options.json:
+        print(json.dumps(found, indent=1, sort_keys=True))
+    else:
+        print_status(found)
+    return 0
+
+
+def organisms(options: argparse.Namespace) -> int:
+    """The small models, trained again."""
+    from builder.organisms.families import FAMILIES
+    from builder.organisms.train import NULL_FAMILIES, make_organisms
+
+    manifest = make_organisms(
+        options.out,
+        families=tuple(options.family) or tuple(FAMILIES),
+        seeds=tuple(options.seed) or (1,),
+        null_families=tuple(options.null) or NULL_FAMILIES,
+    )
+    print(f"{len(manifest['pairs'])} pairs in {options.out}")
+    return 0
+
+
+def demo(options: argparse.Namespace) -> int:
+    """The atlas of the small models."""
+    from builder.demo import run_demo
+
+    for line in run_demo(Path(options.runs), Path(options.out)):
+        print(line)
+    return 0

@@ -1,0 +1,88 @@
+"""How are results said on stdout, and warnings on stderr?"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from builder.errors import printable
+
+if TYPE_CHECKING:
+    from builder.endpoint.estimate import Estimate
+
+
+def print_plan(plan: dict[str, Any], *, as_json: bool) -> None:
+    """The matrices that would be read, and what they cost."""
+    if as_json:
+        print(json.dumps(plan, indent=1))
+        return
+    width = max(len(item["key"]) for item in plan["matrices"])
+    for item in plan["matrices"]:
+        shape = " x ".join(f"{side:,}" for side in item["shape"])
+        print(f"{item['key']:{width}}  {shape:>17}  {item['bytes']:>15,} bytes  {item['module']}")
+    print_base(plan["base"], plan["facts"])
+    print(f"{len(plan['matrices'])} matrices, {plan['bytes']:,} bytes to read")
+    for what, size in plan["besides"].items():
+        print(f"  and {size:,} bytes for {what}")
+    print(f"about {plan['peak_memory_mb']:,} MB of memory at the peak")
+
+
+def print_base(base: str | None, facts: dict[str, str]) -> None:
+    """The base, and where its name is from."""
+    if base is not None:
+        print(f"base: {printable(base)} ({facts.get('base_found', 'given')})")
+
+
+def print_requests(plan: dict[str, Estimate | None]) -> None:
+    """What each stage would ask of a model, and the price."""
+    for stage, found in plan.items():
+        if found is None:
+            print(f"{stage}: not known before there are labels")
+            continue
+        price = "price not known" if found.cost is None else f"about ${found.cost:,.2f}"
+        print(
+            f"{stage}: {found.requests:,} requests, {found.kept:,} of them answered already"
+            f"{f', {found.in_batch:,} on their way in a batch' if found.in_batch else ''}; "
+            f"{found.to_ask:,} to ask, about {found.prompt_tokens:,} tokens of prompts and at most "
+            f"{found.completion_tokens:,} of replies, {price}"
+        )
+
+
+def print_warnings(warnings: Sequence[str]) -> None:
+    """Warnings, on stderr."""
+    for warning in warnings:
+        print(f"warning: {printable(warning)}", file=sys.stderr)
+
+
+def print_status(found: dict[str, Any]) -> None:
+    """What is done in a run folder."""
+    print(f"run {found['name']} in {found['folder']}")
+    if found["documents"] is not None:
+        print(f"  {found['documents']:,} documents, {found['shards_done']} of ", end="")
+        print(f"{found['shards']} shards scanned")
+    if found["scan"] and found["shards"] and found["shards_done"] < found["shards"]:
+        print(f"  {_scan_state(found['scan'], running=found['running'])}")
+    for reason, n in sorted(found["dropped"].items()):
+        print(f"  {n:,} rows left out: {reason}")
+    for name, stage in found["stages"].items():
+        facts = ", ".join(
+            f"{value:,} {key.replace('_', ' ')}"
+            for key, value in stage.items()
+            if key not in ("fingerprint", "seconds", "peak_memory_mb")
+        )
+        print(f"  {name:<11}{stage['seconds']:>8.1f} s  {stage['peak_memory_mb']:>6,} MB  {facts}")
+
+
+def _scan_state(scan: dict[str, Any], *, running: bool) -> str:
+    """A line on a scan that is not finished."""
+    if not running:
+        return "no process works here now; the same command goes on where it was"
+    who = f"{scan['executor']}, {scan['workers']} worker{'s' * (scan['workers'] != 1)}"
+    if scan["seconds_left"] is None:
+        return f"scanning ({who})"
+    minutes = math.ceil(scan["seconds_left"] / 60)
+    left = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+    return f"scanning ({who}): {scan['tokens_per_second']:,.0f} tokens/s, about {left} left"
