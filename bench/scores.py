@@ -78,12 +78,12 @@ def summary(stores: dict[str, RunStore]) -> None:
 def behaviours(stores: dict[str, RunStore], pairs: dict[str, Pair]) -> None:
     """The pole that shows each planted behaviour best, by its keyword label and by the truth."""
     print("| organism | behaviour | pole | purity | keyword label | F1, detection | percentile "
-          "| fuzzing | F1 of the truth |")  # fmt: skip
-    print("|---|---|---|---:|---|---:|---:|---:|---:|")
+          "| fuzzing | F1 of the truth | of positives planted | of negatives |")  # fmt: skip
+    print("|---|---|---|---:|---|---:|---:|---:|---:|---:|---:|")
     for family, store in stores.items():
         controls = [row.id for row in store.directions() if row.kind == "control"]
         labels, scores = store.labels(), store.scores()
-        known = control_scores(scores, labels, store.label_failures(), controls)
+        controlled = control_scores(scores, labels, store.label_failures(), controls)
         best, _ = found_behaviours(store, pairs[family])
         for found in best.values():
             own: dict[str, Score] = {
@@ -98,13 +98,14 @@ def behaviours(stores: dict[str, RunStore], pairs: dict[str, Pair]) -> None:
             detection = own.get("detection")
             share = None
             if detection and detection.f1 is not None:
-                share = known["keywords", "detection"].better_than(detection.f1)
+                share = controlled["keywords", "detection"].better_than(detection.f1)
+            known = truth(store, found.direction, found.pole, found.behaviour)
             print(
                 f"| {family} | {found.behaviour} | {found.direction} {found.pole} "
                 f"| {found.purity:.0%} | {text or 'no consistent pattern'} "
                 f"| {shown(detection)} | {'' if share is None else f'{share:.0%}'} "
                 f"| {shown(own.get('fuzzing'))} "
-                f"| {shown(truth(store, found.direction, found.pole, found.behaviour))} |"
+                f"| {shown(known)} | {planted(known, True)} | {planted(known, False)} |"
             )
 
 
@@ -114,6 +115,12 @@ def truth(store: RunStore, direction: str, pole: str, behaviour: str) -> Score:
     (pool,) = [item for item in pole_pools(store, [direction]) if item.pole == pole]
     label = Label(direction, pool.pole, "truth", f"planted/{behaviour}")
     return score_label(label, pool, "detection", plan, "test")
+
+
+def planted(score: Score, truth: bool) -> str:
+    """How many of the positive texts, or of the negative ones, are planted."""
+    verdicts = [bool(item.verdict) for item in score.judged if item.truth is truth]
+    return f"{sum(verdicts)} of {len(verdicts)}"
 
 
 def shown(score: Score | None) -> str:
