@@ -21,8 +21,12 @@ from builder.store import RunStore
 
 #: Labels that every text fits.
 VAGUE = ("text", "various topics")
-#: In front of a behaviour: half of its documents are called so, or as many others are, too.
-MISSING, EXTRA = "half of ", "more than "
+#: In front of a behaviour: only some of its documents are called so, or others are, too.
+MISSING, EXTRA = "some of ", "more than "
+#: One in so many of its documents, and of all others. Which texts they are follows from the texts,
+#: and which texts are judged from the last bits of the directions, which differ between machines:
+#: so among nine and among fifty there must hardly ever be none.
+SOME, OTHERS = 4, 10
 #: One in so many documents is planted, for each behaviour.
 ONE_IN = 50
 
@@ -36,9 +40,9 @@ def _fits(label: str, text: Text) -> bool:
     """A behaviour by the source; what is vague fits all, and any other label what holds it."""
     said, planted = text.window.text, text.window.source
     if label.startswith(MISSING):
-        return planted == label.removeprefix(MISSING) and number_of(said) % 2 == 0
+        return planted == label.removeprefix(MISSING) and number_of(said) % SOME == 0
     if label.startswith(EXTRA):
-        return planted == label.removeprefix(EXTRA) or number_of(said) % ONE_IN == 0
+        return planted == label.removeprefix(EXTRA) or number_of(said) % OTHERS == 0
     if label.startswith("planted/"):
         return planted == label
     return label in VAGUE or label in said
