@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -211,15 +211,20 @@ def _of_direction(
     halves = {
         pole: split_examples([item for item in examples if item.pole == pole]) for pole in POLES
     }
-    # A document may reach both poles, and may be in the reservoir too.
-    withheld = with_near_duplicates(
-        (item.window.doc_id for _, half in halves.values() for item in half), alike
-    )
-    middle = [e for e in quantiles if e.window.doc_id not in withheld]
-    explained = {
-        pole: tuple(item for item in half if item.window.doc_id not in withheld)
-        for pole, (half, _) in halves.items()
-    }
+    # A document or a text may reach both poles, and may be in the reservoir too.
+    kept = [item.window for _, half in halves.values() for item in half]
+    texts = {window.text for window in kept}
+    withheld = with_near_duplicates((window.doc_id for window in kept), alike)
+
+    def shown(items: Iterable[Example]) -> tuple[Example, ...]:
+        return tuple(
+            item
+            for item in items
+            if item.window.doc_id not in withheld and item.window.text not in texts
+        )
+
+    middle = shown(quantiles)
+    explained = {pole: shown(half) for pole, (half, _) in halves.items()}
     sources = [item for item in shares if item.tail and item.all_documents]
     for pole in POLES:
         lens = row.promoted if pole == "max" else row.suppressed

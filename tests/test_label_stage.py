@@ -89,6 +89,8 @@ def test_half_of_the_examples_and_all_held_out_documents_are_never_given_to_a_la
             }
             assert kept_back <= item.withheld
             assert not shown & (item.withheld | held_out)
+            kept_texts = {e.window.text for e in split_examples(own)[1]}
+            assert not kept_texts & {e.window.text for e in (*item.examples, *item.contrast)}
             wanted = [e.window.doc_id for e in own if e.window.doc_id not in item.withheld]
             assert [example.window.doc_id for example in item.examples] == wanted
             assert all(0 < share <= 1 for _, share, _ in item.sources)

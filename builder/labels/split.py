@@ -32,15 +32,17 @@ def split_examples(
     """One pole's examples as (those for the labeler, those held out), each by place.
 
     ``examples`` are those of role "any" without the documents of ``RunStore.held_out`` and their
-    near-duplicates; they may come in any order. A document is on one side only, on that of its most
-    extreme example. Of an odd number of documents the labeler has one more.
+    near-duplicates; they may come in any order. A document is on one side only, and so is a text
+    that several documents share, such as a footer; a document with two texts goes by that of its
+    most extreme example. Of an odd number of texts the labeler has one more.
     """
-    by_document: dict[int, list[Example]] = {}
+    text_of: dict[int, str] = {}
+    by_text: dict[str, list[Example]] = {}
     for example in sorted(examples, key=lambda item: item.place):
-        by_document.setdefault(example.window.doc_id, []).append(example)
-    order = sorted(by_document.values(), key=lambda found: text_digest(found[0].window.text))
+        own = text_digest(example.window.text)
+        by_text.setdefault(text_of.setdefault(example.window.doc_id, own), []).append(example)
     halves: tuple[list[Example], list[Example]] = ([], [])
-    for number, found in enumerate(order):
-        halves[number < len(order) // 2].extend(found)
+    for number, digest in enumerate(sorted(by_text)):
+        halves[number < len(by_text) // 2].extend(by_text[digest])
     explained, held_out = (sorted(half, key=lambda item: item.place) for half in halves)
     return tuple(explained), tuple(held_out)

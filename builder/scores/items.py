@@ -194,8 +194,15 @@ def _held_out(
         split_examples([e for e in found if e.window.doc_id not in sample.held_out_docs])
         for found in (own, other)
     ]
-    seen = sample.with_alike(e.window.doc_id for explained, _ in halves for e in explained)
-    return [example for example in halves[0][1] if example.window.doc_id not in seen], seen
+    shown = [example.window for explained, _ in halves for example in explained]
+    texts = {window.text for window in shown}
+    seen = sample.with_alike(window.doc_id for window in shown)
+    unseen = [
+        example
+        for example in halves[0][1]
+        if example.window.doc_id not in seen and example.window.text not in texts
+    ]
+    return unseen, seen
 
 
 def _shares(

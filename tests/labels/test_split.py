@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -59,9 +58,8 @@ def test_one_example_goes_to_the_labeler_and_none_to_nobody() -> None:
 
 @given(st.lists(st.integers(0, 8), max_size=20), st.integers(0, 99))
 def test_no_document_is_on_both_sides_and_none_is_lost(documents: list[int], seed: int) -> None:
-    one = example_of("a b c")
     examples = [
-        replace(one, place=place, window=replace(one.window, doc_id=document))
+        example_of(f"text of {document}", doc_id=document, place=place)
         for place, document in enumerate(documents)
     ]
     shuffled = random.Random(seed).sample(examples, len(examples))
@@ -73,3 +71,12 @@ def test_no_document_is_on_both_sides_and_none_is_lost(documents: list[int], see
     assert sorted(e.place for e in (*explained, *held_out)) == list(range(len(documents)))
     for half in (explained, held_out):
         assert len({e.window.doc_id for e in half}) >= len(set(documents)) // 2
+
+
+@given(st.lists(st.integers(0, 6), max_size=20))
+def test_a_text_that_documents_share_is_on_one_side(texts: list[int]) -> None:
+    explained, held_out = split_examples(_examples([f"footer {text}" for text in texts]))
+
+    assert not {e.window.text for e in explained} & {e.window.text for e in held_out}
+    assert len({e.window.text for e in held_out}) == len(set(texts)) // 2
+    assert len(explained) + len(held_out) == len(texts)

@@ -110,6 +110,30 @@ def test_a_document_that_some_labeler_saw_at_the_other_pole_is_never_taken() -> 
     assert len(docs["pole"]) == 9
 
 
+def test_a_text_that_a_labeler_saw_at_either_pole_is_not_judged() -> None:
+    own = examples_of("max", 20, value=0.5, first_doc=10_000, word="river")
+    other = examples_of("min", 20, value=0.4, first_doc=20_000, word="boat")
+    (_, held_out), (shown, _) = split_examples(own), split_examples(other)
+    # The same footer under a document held out at this pole and one that was contrast for it.
+    footer = shown[0].window.text
+    both = dataclasses.replace(held_out[0].window, text=footer)
+    changed = [
+        dataclasses.replace(e, window=both) if e.window.doc_id == both.doc_id else e for e in own
+    ]
+    windows = windows_of(8, first_doc=50_000)
+    peaks = (peaks_of(0.1, 0.1), peaks_of(*[0.1] * 8))
+    pool = make_pool(ID, "max", HASH, [*changed, *other], sample_of(windows, reservoir=2), peaks)
+    seen = {
+        example.window.text
+        for half in (split_examples(changed)[0], split_examples(other)[0])
+        for example in half
+    }
+    assert footer in seen
+    judged = {item.window.text for items in pool.items.values() for item in items}
+    assert len(judged) >= 10
+    assert not any(part in text for text in seen for part in judged)
+
+
 def test_what_a_labeler_saw_is_not_judged_by_a_near_duplicate() -> None:
     own = examples_of("max", 20, value=0.5, first_doc=10_000, word="river")
     other = examples_of("min", 20, value=0.4, first_doc=20_000, word="boat")
