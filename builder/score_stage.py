@@ -26,6 +26,7 @@ from builder.endpoint.prices import Price, find_price
 from builder.endpoint.replies import REPLIES, Replies, key_of
 from builder.errors import ConfigError, LabelerError
 from builder.execute import disk_errors
+from builder.labels.upkeep import refresh_labels
 from builder.provenance import refresh_facts
 from builder.records import Label
 from builder.run_folder import Run, claimed, digest_of, record_stage, timed
@@ -52,13 +53,14 @@ def make_scores(run: Run, *, retry_failed: bool = False, batch: bool = False) ->
     Labels of a language model wait until there is a model to judge them. ``retry_failed``: replies
     that left texts without a verdict are asked for again; ``batch``: the language model is asked
     through the endpoint for batches, which may take a day, or two where there are candidates to
-    choose from. What is on its way in one is collected first in any case. Raises ConfigError,
-    LabelerError and StoreError.
+    choose from. What is on its way in one is collected first in any case. Labels in ``labels.toml``
+    are taken up. Raises ConfigError, LabelerError and StoreError.
     """
     _check(run, batch)
     faults: dict[str, Fault] = {}
     with claimed(run):
         refresh_facts(run)
+        refresh_labels(run.database_path)
         with asking(run.settings, run.folder, offline=faults if batch else None) as asked:
             batches = asked.replies.batches() if asked else []
             if any(item.stage != STAGE for item in batches):

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from builder.records import POLES, Label, Pole, Score
+from builder.records import HAND, POLES, Label, Pole, Score
 from builder.run_folder import Run
 from builder.store import RunStore
 from tests.scanned import run_of, scan, write_texts
@@ -33,7 +33,9 @@ def put_labels(run: Run, make: Callable[[str, Pole], list[Label]]) -> None:
         labels = [
             label for row in store.directions() for pole in POLES for label in make(row.id, pole)
         ]
-        store.replace_labels(labels, fingerprint="made up")
+        # Labels by hand that come from no file are left alone where there is none.
+        by_hand = any(label.labeler == HAND for label in labels)
+        store.replace_labels(labels, fingerprint="" if by_hand else "made up")
 
 
 def all_scores(run: Run) -> list[Score]:

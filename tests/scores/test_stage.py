@@ -98,6 +98,23 @@ def test_a_changed_label_is_scored_again_and_others_are_left(run: Run) -> None:
             assert score.judge == WORDS
         else:
             assert score == before[key]
+    assert {score.labeler for score in all_scores(run)} == {HAND, "keywords"}
+
+
+def test_labels_by_hand_are_taken_up_before_scores_are_made(run: Run) -> None:
+    put_labels(run, alpha)
+    with RunStore(run.database_path) as store:
+        direction = store.directions()[0].id
+    entry = f'direction = "{direction}"\npole = "min"\nauthor = "A. Reader"\ndate = 2026-11-21'
+    (run.folder / "labels.toml").write_text(f'[[label]]\n{entry}\ntext = "beta7"\n')
+    make_scores(run)
+    by_hand = [score for score in all_scores(run) if score.labeler == HAND]
+    assert {(score.direction, score.pole, score.text) for score in by_hand} == {
+        (direction, "min", "beta7")
+    }
+    (run.folder / "labels.toml").unlink()
+    make_scores(run)
+    assert {score.labeler for score in all_scores(run)} == {"keywords"}
 
 
 def test_scores_of_a_labeler_without_labels_go(run: Run) -> None:
