@@ -48,6 +48,7 @@ from builder.labels.upkeep import refresh_labels
 from builder.provenance import refresh_facts
 from builder.records import ANY_ROLE, POLES, Example, Label, LabelFailure
 from builder.run_folder import Run, claimed, digest_of, record_stage, timed
+from builder.scores.asking import known_prices
 from builder.store import AT_ONCE, DirectionRow, RunStore, SourceShare
 
 STAGE = "labels"
@@ -121,7 +122,7 @@ def _find_similar(run: Run) -> None:
         return
     price = find_price(settings)
     with Replies(run.folder / REPLIES) as replies:
-        budget = Budget(settings.budget, replies.spent(price))
+        budget = Budget(settings.budget, replies.spent(price, known_prices(run.settings)))
         with EmbeddingClient(
             Access.of(settings), replies, stage=STAGE, price=price, budget=budget
         ) as client:
@@ -261,7 +262,7 @@ def _results(
     faults = None
     if batch or replies.batches():
         faults = _ask_in_batch(store, run, settings, replies, background, retry_failed, batch)
-    budget = Budget(settings.budget, replies.spent(price))
+    budget = Budget(settings.budget, replies.spent(price, known_prices(run.settings)))
     with ChatClient(
         access, replies, stage=STAGE, price=price, budget=budget, offline=faults
     ) as client:
@@ -311,7 +312,8 @@ def _ask_in_batch(
     def asked() -> Iterator[Question]:
         return questions(evidences(store), background, settings)
 
-    job = BatchJob(STAGE, run.folder, _price(settings, True), settings.budget, again)
+    price, prices = _price(settings, True), known_prices(run.settings)
+    job = BatchJob(STAGE, run.folder, price, settings.budget, again, prices)
     if batch:
         return answer_batch(asked, Access.of(settings), replies, job)
     collect_batches(asked, Access.of(settings), replies, job)

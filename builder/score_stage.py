@@ -118,7 +118,8 @@ def _ask_in_batches(
     def again(question: Question, reply: Reply) -> bool:
         return retry_failed and not is_whole(question, reply)
 
-    job = BatchJob(STAGE, run.folder, _price(judge, batch=True), judge.budget, again)
+    price = _price(judge, batch=True)
+    job = BatchJob(STAGE, run.folder, price, judge.budget, again, asked.prices)
     with RunStore(run.database_path) as store:
         rounds = Rounds(store, [work for work in due if not work.by_words])
         if faults is None:

@@ -411,3 +411,24 @@ def test_similar_labels_are_found_by_embeddings_where_a_model_for_them_is_named(
     assert by == {"embedder"}
     assert (spends["embedder"].requests, spends["embedder"].prompt_tokens) == (1, 5)
     assert spends["scripted"].requests == POLES
+
+
+def test_labels_that_had_no_price_count_at_their_own_before_embeddings_are_asked_for(
+    scanned: Run,
+) -> None:
+    def answer(number: int, body: dict[str, Any]) -> Response:
+        rows = [{"index": at, "embedding": [1.0]} for at in range(len(body.get("input", ())))]
+        return Response(json.dumps({"data": rows})) if rows else completion()
+
+    with serving(answer) as endpoint:
+        unpriced = {"price_input": None, "price_output": None}
+        pipeline.make_labels(with_model(scanned, endpoint, **unpriced))
+        table = "[models.embedder]\ninput = 0.02\noutput = 0\n"
+        table += "[models.scripted]\ninput = 1000\noutput = 5000\n"
+        Path("prices.toml").write_text(table, encoding="utf-8")
+        # They cost 0.2 each, by the counts of the server.
+        named = {"embedding_model": "embedder", **unpriced}
+        pipeline.make_labels(with_model(scanned, endpoint, budget=0.2 * POLES - 0.01, **named))
+        assert len(endpoint.requests) == POLES
+        pipeline.make_labels(with_model(scanned, endpoint, budget=0.2 * POLES + 0.01, **named))
+        assert len(endpoint.requests) == POLES + 1

@@ -16,8 +16,8 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -54,7 +54,8 @@ class BatchJob:
 
     ``limit`` is in US dollars, for all that the kept replies count, None without one; ``again``
     tells which kept replies to questions are to be asked for again; ``folder`` takes files of
-    requests and answers while they are worked on.
+    requests and answers while they are worked on; ``prices`` are for what was asked of each model
+    before its price was known.
     """
 
     stage: str
@@ -62,6 +63,7 @@ class BatchJob:
     price: Price | None
     limit: float | None
     again: Callable[[Question, Reply], bool]
+    prices: Mapping[str, Price] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +222,7 @@ def _files(
 ) -> Iterator[tuple[list[tuple[str, Usage]], Path]]:
     """Files of requests within the limits, with their keys; what exceeds the budget is a fault."""
     access, replies, job = work.access, work.replies, work.job
-    budget = Budget(job.limit, replies.spent(job.price))
+    budget = Budget(job.limit, replies.spent(job.price, job.prices))
     path = job.folder / "batch.jsonl.part"
     seen = set(done)
     requests: list[tuple[str, Usage]] = []

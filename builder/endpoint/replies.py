@@ -22,9 +22,10 @@ import json
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from builder.endpoint.access import Access
 from builder.endpoint.messages import Question, Reply
@@ -55,6 +56,8 @@ CREATE TABLE batches (
 _REPLY = (
     "content, finish_reason, refusal, prompt_tokens, completion_tokens, unmetered, cost, created"
 )
+
+_NO_PRICES: Mapping[str, Price] = MappingProxyType({})
 
 #: Name of their file in a run folder.
 REPLIES = "replies.sqlite"
@@ -300,14 +303,25 @@ class Replies:
             ).fetchall()
         return [Spend(*row) for row in rows]
 
-    def spent(self, price: Price | None) -> float:
-        """US dollars that all stages have cost; what had no price then is counted at this one."""
+    def spent(self, price: Price | None, prices: Mapping[str, Price] = _NO_PRICES) -> float:
+        """US dollars that all stages have cost.
+
+        What had no price then is counted at the one that ``prices`` gives for its model now, and
+        where there is none, at the dearest of all that are known: these and ``price``.
+        """
         with self._lock, self._errors():
-            known, prompt, completion = self._connection.execute(
-                "SELECT total(cost), total(CASE WHEN cost IS NULL THEN prompt_tokens END), "
-                "total(CASE WHEN cost IS NULL THEN completion_tokens END) FROM requests"
-            ).fetchone()
-        return float(known) + (price.of(int(prompt), int(completion)) if price else 0.0)
+            rows = self._connection.execute(
+                "SELECT model, total(cost), total(CASE WHEN cost IS NULL THEN prompt_tokens END), "
+                "total(CASE WHEN cost IS NULL THEN completion_tokens END) FROM requests "
+                "GROUP BY model"
+            ).fetchall()
+        every = [*prices.values(), *([price] if price else [])]
+        total = 0.0
+        for model, known, prompt, completion in rows:
+            own = [prices[model]] if model in prices else every
+            total += known
+            total += max((each.of(int(prompt), int(completion)) for each in own), default=0.0)
+        return total
 
     def _settle(self, request: int, usage: Usage, price: Price | None) -> None:
         self._connection.execute(

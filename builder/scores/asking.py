@@ -18,7 +18,7 @@ from builder.endpoint.budget import Budget
 from builder.endpoint.client import ChatClient
 from builder.endpoint.embeddings import EmbeddingClient, embedding_settings
 from builder.endpoint.messages import Asker, Fault
-from builder.endpoint.prices import check_budget, find_price
+from builder.endpoint.prices import Price, check_budget, find_price
 from builder.endpoint.replies import REPLIES, Replies
 from builder.errors import ConfigError
 from builder.records import Spend
@@ -51,6 +51,18 @@ def judge_settings(settings: Settings) -> LabelSettings | None:
 def embedder_settings(settings: Settings) -> LabelSettings | None:
     """The endpoint of the model for embeddings; None where no scorer needs one."""
     return embedding_settings(settings.label) if "embedding" in settings.score.scorers else None
+
+
+def known_prices(settings: Settings) -> dict[str, Price]:
+    """The prices of all models that the settings name, by their public names, where known."""
+    own = settings.label
+    named = [own if own.labeler != "keywords" else None]
+    named += [judge_settings(settings), embedding_settings(own)]
+    prices: dict[str, Price] = {}
+    for each in named:
+        if each is not None and (price := find_price(each)):
+            prices.setdefault(Access.of(each).public_model, price)
+    return prices
 
 
 def check_judges(settings: Settings) -> None:
@@ -100,6 +112,7 @@ class Asking:
     budget: Budget
     chat: ChatClient | None
     embedder: EmbeddingClient | None
+    prices: Mapping[str, Price]
 
     @property
     def is_priced(self) -> bool:
@@ -108,8 +121,7 @@ class Asking:
 
     def recount(self) -> None:
         """Takes up in the budget what was spent otherwise than by these clients."""
-        client = self.chat or self.embedder
-        self.budget.recount(self.replies.spent(client.price if client else None))
+        self.budget.recount(self.replies.spent(None, self.prices))
 
     def stop(self) -> None:
         """Ends all waiting for servers."""
@@ -137,7 +149,8 @@ def asking(
         return
     with contextlib.ExitStack() as stack:
         replies = stack.enter_context(Replies(folder / REPLIES))
-        budget = Budget(named.budget, replies.spent(find_price(named)))
+        prices = known_prices(settings)
+        budget = Budget(named.budget, replies.spent(None, prices))
         chat, embeddings = None, None
         if judge is not None:
             chat = ChatClient(
@@ -154,4 +167,4 @@ def asking(
                 Access.of(embedder), replies, stage=STAGE, price=find_price(embedder), budget=budget
             )
             stack.enter_context(embeddings)
-        yield Asking(replies, budget, chat, embeddings)
+        yield Asking(replies, budget, chat, embeddings, prices)

@@ -47,6 +47,21 @@ def test_what_had_no_price_is_counted_at_the_one_known_now(tmp_path: Path) -> No
         assert replies.spent(None) == 3.0
 
 
+def test_what_had_no_price_is_counted_at_that_of_its_own_model_or_else_at_the_dearest(
+    tmp_path: Path,
+) -> None:
+    cheap, dear = Price(0.1, 0.0), Price(7.0, 0.0)
+    with Replies(tmp_path / "r.sqlite") as replies:
+        for number in range(2):
+            keep(replies, question(number), Reply("x", "stop", "", 1_000_000, 0))
+        model = ACCESS.public_model
+
+        assert replies.spent(cheap, {model: dear}) == 14.0
+        assert replies.spent(dear, {model: cheap}) == pytest.approx(0.2)
+        assert replies.spent(cheap, {"another": dear}) == 14.0
+        assert replies.spent(None) == 0.0
+
+
 def test_a_request_that_is_begun_counts_at_its_most_until_it_is_settled_or_dropped(
     tmp_path: Path,
 ) -> None:
