@@ -24,7 +24,7 @@ from builder.endpoint.embeddings import (
     embedding_questions,
     embedding_settings,
 )
-from builder.endpoint.estimate import Estimate, estimate_questions
+from builder.endpoint.estimate import Estimate, answered, estimate_questions
 from builder.endpoint.messages import Fault, Question, Reply
 from builder.endpoint.prices import Price, check_budget, find_price
 from builder.endpoint.replies import REPLIES, Replies, key_of
@@ -74,22 +74,15 @@ def make_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) ->
 
 def _make(run: Run, settings: LabelSettings, retry_failed: bool, batch: bool) -> dict[str, int]:
     """The summary of labels that are brought up to date, or are already."""
-    labeler = labeler_name(settings)
     refresh_facts(run)
     refresh_labels(run.database_path)
     with RunStore(run.database_path) as store:
         wanted = _fingerprint(store, settings)
-        known: list[Result] = [
-            *(item for item in store.labels(candidates=True) if item.labeler == labeler),
-            *(item for item in store.label_failures() if item.labeler == labeler),
-        ]
+        known = _known_results(store, settings)
         with timed() as cost, _maybe_replies(run, settings) as replies:
-            is_made = store.label_fingerprint(labeler) == wanted
-            is_made &= not _open(known, retry_failed)
-            batches = replies.batches() if replies else []
-            if is_made and not any(item.stage == STAGE for item in batches):
+            if _is_made(store, settings, known, replies, retry_failed):
                 return _summary(known)
-            if any(item.stage != STAGE for item in batches):
+            if any(item.stage != STAGE for item in (replies.batches() if replies else [])):
                 raise LabelerError(
                     f"{run.folder}: verdicts on its labels are on their way in a batch; collect "
                     "them first, with the `weightatlas score` that asked for them"
@@ -154,6 +147,8 @@ def plan_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) ->
 
         background = Background.from_windows(store.reservoir())
         asked = questions(evidences(store), background, settings)
+        if _is_made(store, settings, _known_results(store, settings), replies, retry_failed):
+            return answered(asked)
         return estimate_questions(
             asked,
             kept,
@@ -344,6 +339,28 @@ def _maybe_replies(run: Run, settings: LabelSettings) -> Iterator[Replies | None
 
 def _fingerprint(store: RunStore, settings: LabelSettings) -> str:
     return digest_of(store.meta()["scan_fingerprint"], __version__, label_fingerprint(settings))
+
+
+def _known_results(store: RunStore, settings: LabelSettings) -> list[Result]:
+    """What stands in the database by the labeler that the settings ask for."""
+    labeler = labeler_name(settings)
+    return [
+        *(item for item in store.labels(candidates=True) if item.labeler == labeler),
+        *(item for item in store.label_failures() if item.labeler == labeler),
+    ]
+
+
+def _is_made(
+    store: RunStore,
+    settings: LabelSettings,
+    known: list[Result],
+    replies: Replies | None,
+    retry_failed: bool,
+) -> bool:
+    """Whether there is nothing to do: the same results again, and none on their way in a batch."""
+    is_same = store.label_fingerprint(labeler_name(settings)) == _fingerprint(store, settings)
+    is_awaited = replies is not None and bool(replies.batches(STAGE))
+    return is_same and not is_awaited and not _open(known, retry_failed)
 
 
 def _open(known: list[Result], retry_failed: bool) -> bool:

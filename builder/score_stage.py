@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -19,8 +19,9 @@ from builder.config import LabelSettings
 from builder.endpoint.access import Access
 from builder.endpoint.as_ready import as_ready
 from builder.endpoint.batch import BatchJob
+from builder.endpoint.client import NOT_ASKED
 from builder.endpoint.embeddings import Embedded
-from builder.endpoint.estimate import Estimate, estimate_questions
+from builder.endpoint.estimate import Estimate, answered, estimate_questions
 from builder.endpoint.messages import Fault, Question, Reply
 from builder.endpoint.prices import Price, find_price
 from builder.endpoint.replies import REPLIES, Replies, key_of
@@ -42,7 +43,15 @@ from builder.scores.asking import (
 )
 from builder.scores.items import Pool
 from builder.scores.model_judge import is_whole
-from builder.scores.scoring import Plan, PoleScores, embeddings_of, questions_of, score_pole
+from builder.scores.scoring import (
+    Plan,
+    PoleScores,
+    deciding_questions,
+    embedding_questions_of,
+    score_pole,
+    select_candidate,
+    testing_questions,
+)
 from builder.scores.spool import Spool
 from builder.store import RunStore
 
@@ -74,12 +83,7 @@ def make_scores(run: Run, *, retry_failed: bool = False, batch: bool = False) ->
             again = partial(chat.ask, again=True) if chat and retry_failed and not batch else None
             with RunStore(run.database_path) as store:
                 works, gone = works_of(store, run.settings, chat, embedder, again)
-                # What is on its way may be for labels whose scores are not due otherwise.
-                due = [
-                    work
-                    for work in works
-                    if (batches and not work.by_words) or is_due(store, work, retry_failed)
-                ]
+                due = [work for work in works if _is_due(store, work, retry_failed, bool(batches))]
             with timed() as cost:
                 _forget(run, gone)
                 try:
@@ -137,8 +141,9 @@ def _price(settings: LabelSettings, *, batch: bool) -> Price | None:
 def plan_scores(run: Run, *, retry_failed: bool = False, batch: bool = False) -> Estimate | None:
     """What scoring the labels that are there would ask of endpoints; asks and writes nothing.
 
-    Of several candidates the first stands for the one that will be chosen. None where there are no
-    labels yet that a model would judge.
+    Where not all is kept that decides between candidates, the one chosen so far stands for the one
+    that will be, or the first where that is "no pattern". None where there are no labels yet that a
+    model would judge.
     """
     _check(run, batch)
     settings, place = run.settings, run.folder / REPLIES
@@ -147,29 +152,38 @@ def plan_scores(run: Run, *, retry_failed: bool = False, batch: bool = False) ->
         return Estimate()
     with RunStore(run.database_path) as store, contextlib.ExitStack() as stack:
         replies = stack.enter_context(Replies(place)) if place.is_file() else None
-        asker, near = _Nobody() if judge else None, _Nobody() if embedder else None
-        works, _ = works_of(store, settings, asker, near)
+        judged = _Known(replies, Access.of(judge), retry_failed) if judge else None
+        near = _Nobody() if embedder else None
+        works, _ = works_of(store, settings, judged, near)
         if not any(work.asks for work in works):
             return None
+        batches = bool(replies and replies.batches())
+        due = [work for work in works if _is_due(store, work, retry_failed, batches)]
+        rest = [work for work in works if work not in due]
+        planned = _Planned(store, judged)
         total = Estimate()
-        if judge is not None:
-            known = _Known(replies, Access.of(judge), retry_failed)
+        # What labelers share is asked where it is due for one of them.
+        if judge is not None and judged is not None:
             price = _price(judge, batch=batch)
-            total += estimate_questions(_questions(store, works), known.kept, price, known.in_batch)
+            total += estimate_questions(planned.asked(due), judged.kept, price, judged.in_batch)
+            total += answered(planned.asked(rest))
         if embedder is not None:
             known = _Known(replies, Access.of(embedder))
             price = find_price(embedder)
-            total += estimate_questions(_embeddings(store, works), known.kept, price)
+            total += estimate_questions(planned.embedded(due), known.kept, price)
+            total += answered(planned.embedded(rest))
         return total
 
 
+def _is_due(store: RunStore, work: Work, retry_failed: bool, batches: bool) -> bool:
+    # What is on its way may be for labels whose scores are not due otherwise.
+    return (batches and not work.by_words) or is_due(store, work, retry_failed)
+
+
 class _Nobody:
-    """Who is asked while it is only planned."""
+    """Who is asked for embeddings while it is only planned."""
 
     name = ""
-
-    def ask(self, question: Question) -> Reply | Fault:
-        raise AssertionError("a plan asks nothing")
 
     def embedded(self, texts: Sequence[str]) -> Embedded | Fault:
         raise AssertionError("a plan asks nothing")
@@ -177,11 +191,15 @@ class _Nobody:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of questions to an endpoint already."""
+    """What is known of questions to an endpoint already; asks nothing, as an Asker too."""
 
     replies: Replies | None
     access: Access
     retry_failed: bool = False
+
+    def ask(self, question: Question) -> Reply | Fault:
+        """The reply that would not be asked for again, or that there is none."""
+        return self.kept(question) or NOT_ASKED
 
     def kept(self, question: Question) -> Reply | None:
         """The reply that would not be asked for again."""
@@ -194,22 +212,44 @@ class _Known:
         return self.replies is not None and self.replies.is_in_batch(key_of(question, self.access))
 
 
-def _questions(store: RunStore, works: Sequence[Work]) -> Iterator[Question]:
-    for work in works:
-        if not work.by_words:
-            for candidates, pool in poles_of(store, work):
-                yield from questions_of(candidates, pool, work.plan)
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """What would be asked about the labels of some works, each question given out once."""
 
+    store: RunStore
+    judged: _Known | None
+    _seen: set[str] = field(default_factory=set)
 
-def _embeddings(store: RunStore, works: Sequence[Work]) -> Iterator[Question]:
-    """What is asked of the model for embeddings, each list of texts once."""
-    seen: set[str] = set()
-    for work in works:
-        for candidates, pool in poles_of(store, work):
-            for question in embeddings_of(candidates, pool, work.plan):
-                if question.hash not in seen:
-                    seen.add(question.hash)
-                    yield question
+    def asked(self, works: Sequence[Work]) -> Iterator[Question]:
+        """What is asked of the language model."""
+        for work in works:
+            if not work.by_words:
+                for candidates, pool in poles_of(self.store, work):
+                    yield from self._new(deciding_questions(candidates, pool, work.plan))
+                    for label in self._tested(candidates, pool, work.plan):
+                        yield from self._new(testing_questions(label, pool, work.plan))
+
+    def embedded(self, works: Sequence[Work]) -> Iterator[Question]:
+        """What is asked of the model for embeddings."""
+        for work in works:
+            for candidates, pool in poles_of(self.store, work):
+                for label in self._tested(candidates, pool, work.plan):
+                    yield from self._new(embedding_questions_of(label, pool, work.plan))
+
+    def _new(self, questions: Iterable[Question]) -> Iterator[Question]:
+        for question in questions:
+            if question.hash not in self._seen:
+                self._seen.add(question.hash)
+                yield question
+
+    def _tested(self, candidates: Sequence[Label], pool: Pool, plan: Plan) -> list[Label]:
+        """The label that is tested, or stands for it; none where "no pattern" is chosen."""
+        deciding = deciding_questions(candidates, pool, plan)
+        if self.judged is None or all(self.judged.kept(each) for each in deciding):
+            labels: Iterable[Label] = select_candidate(candidates, pool, plan).labels
+            return [label for label in labels if label.is_chosen and label.text is not None]
+        named = [label for label in candidates if label.text is not None]
+        return sorted(named, key=lambda label: not label.is_chosen)[:1]
 
 
 def _check(run: Run, batch: bool) -> None:

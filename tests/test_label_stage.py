@@ -432,3 +432,31 @@ def test_labels_that_had_no_price_count_at_their_own_before_embeddings_are_asked
         assert len(endpoint.requests) == POLES
         pipeline.make_labels(with_model(scanned, endpoint, budget=0.2 * POLES + 0.01, **named))
         assert len(endpoint.requests) == POLES + 1
+
+
+def test_a_plan_counts_what_is_then_asked_for_labels_after_bodies_without_an_answer(
+    scanned: Run,
+) -> None:
+    def answer(number: int, body: dict[str, Any]) -> Response:
+        bad = {0: Response("<html>"), 1: completion("no JSON")}
+        return bad.get(number % 4, completion())
+
+    with serving(answer) as endpoint:
+        run = with_model(scanned, endpoint, candidates=2, concurrency=1)
+        pipeline.make_labels(run)
+        asked = len(endpoint.requests)
+        plan = pipeline.plan_requests(run)["label"]
+        retried = pipeline.plan_requests(run, retry_failed=True)["label"]
+        pipeline.make_labels(run)
+        assert len(endpoint.requests) == asked
+        endpoint.answer = always(completion())
+        pipeline.make_labels(run, retry_failed=True)
+        again = pipeline.plan_requests(run, retry_failed=True)["label"]
+
+    assert asked == 2 * POLES
+    assert plan is not None
+    assert (plan.requests, plan.to_ask, plan.cost) == (asked, 0, 0.0)
+    assert retried is not None
+    assert retried.to_ask == len(endpoint.requests) - asked == asked // 2
+    assert again is not None
+    assert (again.requests, again.to_ask) == (asked, 0)

@@ -64,5 +64,11 @@ def estimate_questions(
     return total
 
 
+def answered(questions: Iterable[Question]) -> Estimate:
+    """The estimate of questions that are not asked, since what they are for is had."""
+    n = sum(1 for _ in questions)
+    return Estimate(requests=n, kept=n)
+
+
 def _cost(price: Price | None, prompt: int, completion: int) -> float | None:
     return price.of(prompt, completion) if price else None

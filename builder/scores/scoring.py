@@ -83,13 +83,6 @@ def select_candidate(candidates: Sequence[Label], pool: Pool, plan: Plan) -> Pol
     return PoleScores(tuple(scores), tuple(labels))
 
 
-def questions_of(candidates: Sequence[Label], pool: Pool, plan: Plan) -> Iterator[Question]:
-    """What :func:`score_pole` would ask a language model, were the first candidate chosen."""
-    yield from deciding_questions(candidates, pool, plan)
-    for label in _first_named(candidates):
-        yield from testing_questions(label, pool, plan)
-
-
 def deciding_questions(candidates: Sequence[Label], pool: Pool, plan: Plan) -> Iterator[Question]:
     """What :func:`select_candidate` asks a language model."""
     if len(candidates) > 1:
@@ -103,17 +96,12 @@ def testing_questions(label: Label, pool: Pool, plan: Plan) -> Iterator[Question
         yield from _of_language_model(label, pool, scorer, plan, "test")
 
 
-def embeddings_of(candidates: Sequence[Label], pool: Pool, plan: Plan) -> Iterator[Question]:
-    """The same of a model for embeddings; lists that poles share are there for each of them."""
-    for label in _first_named(candidates):
-        for scorer, judge in plan.judges.items():
-            if isinstance(judge, EmbeddingJudge):
-                items = items_of(label, pool, scorer, plan, "test")
-                yield from judge.questions(label.text or "", texts_of(items, scorer, pool.seed))
-
-
-def _first_named(candidates: Sequence[Label]) -> list[Label]:
-    return [label for label in candidates if label.text is not None][:1]
+def embedding_questions_of(label: Label, pool: Pool, plan: Plan) -> Iterator[Question]:
+    """What a model for embeddings is asked to test one label, lists that labels share too."""
+    for scorer, judge in plan.judges.items():
+        if label.text is not None and isinstance(judge, EmbeddingJudge):
+            items = items_of(label, pool, scorer, plan, "test")
+            yield from judge.questions(label.text, texts_of(items, scorer, pool.seed))
 
 
 def _of_language_model(

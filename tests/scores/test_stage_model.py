@@ -258,3 +258,58 @@ def test_the_command_plans_scores_and_says_what_waits(
         assert cli.main(["score", str(run.folder), *flags]) == 0
         assert f"score: {len(server.requests)} requests" in said
         assert "8 poles scored, 0 texts without a verdict" in capsys.readouterr().out
+
+
+def _of_the_chosen_word(number: int, body: Body) -> Response:
+    return _graded(body, lambda text: 10 * (_said(body)[0].split()[0] in text))
+
+
+def _candidates(direction: str, pole: Any) -> list[Label]:
+    texts = (f"alpha1 {direction} {pole}", None, f"beta1 {direction} {pole}")
+    return [
+        Label(direction, pole, "a-model", text, candidate=at, is_chosen=at == 1, confidence=0.5)
+        for at, text in enumerate(texts)
+    ]
+
+
+def test_after_a_finished_run_a_plan_knows_which_candidates_were_chosen(run: Run) -> None:
+    put_labels(run, _candidates)
+    with serving(_of_the_chosen_word) as server:
+        judged = _judged_by(run, server.url)
+        make_scores(judged)
+        asked = len(server.requests)
+        with RunStore(run.database_path) as store:
+            assert {label.candidate for label in store.labels()} >= {0, 2}
+        plan = plan_scores(judged)
+        assert plan is not None
+        assert (plan.requests, plan.to_ask, plan.cost) == (asked, 0, 0.0)
+        # Labels that are made anew are chosen from by the same replies.
+        put_labels(run, _candidates)
+        again = plan_scores(judged)
+        assert again is not None
+        assert (again.requests, again.to_ask) == (asked, 0)
+        make_scores(judged)
+        assert len(server.requests) == asked
+
+
+def test_a_plan_counts_no_body_without_an_answer_unless_it_is_asked_again(run: Run) -> None:
+    def answer(number: int, body: Body) -> Response:
+        if number % 5 == 0:
+            return Response("<html>")
+        return completion("no JSON") if number % 5 == 1 else _of_the_chosen_word(number, body)
+
+    put_labels(run, _one)
+    with serving(answer) as server:
+        judged = _judged_by(run, server.url, label={"concurrency": 1})
+        make_scores(judged)
+        asked = len(server.requests)
+        plan, retried = plan_scores(judged), plan_scores(judged, retry_failed=True)
+        make_scores(judged)
+        assert len(server.requests) == asked
+        server.answer = _of_the_chosen_word
+        make_scores(judged, retry_failed=True)
+    assert plan is not None
+    assert (plan.requests, plan.to_ask) == (asked, 0)
+    assert retried is not None
+    failed = len(range(0, asked, 5)) + len(range(1, asked, 5))
+    assert retried.to_ask == len(server.requests) - asked == failed
