@@ -460,3 +460,32 @@ def test_a_plan_counts_what_is_then_asked_for_labels_after_bodies_without_an_ans
     assert retried.to_ask == len(endpoint.requests) - asked == asked // 2
     assert again is not None
     assert (again.requests, again.to_ask) == (asked, 0)
+
+
+def test_a_batch_that_other_settings_asked_for_is_kept_for_them(
+    scanned: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*args: object) -> Any:
+        raise KeyboardInterrupt
+
+    def answer(request: dict[str, Any]) -> tuple[int, Any]:
+        return 200, completion_body(json.dumps(GOOD))
+
+    monkeypatch.setattr(batch, "PAUSE", 0.01)
+    with serving_batches(answer) as server:
+        first = with_model(scanned, base_url=server.url)
+        other = with_model(scanned, base_url=server.url, examples=3, temperature=0.5)
+        with monkeypatch.context() as patch:
+            patch.setattr(batch, "_wait", die)
+            with pytest.raises(KeyboardInterrupt):
+                pipeline.make_labels(first, batch=True)
+        assert pipeline.make_labels(other, batch=True)["labelled"] == POLES
+        plan = pipeline.plan_requests(first)["label"]
+        assert pipeline.make_labels(first)["labelled"] == POLES
+
+    assert plan is not None
+    assert (plan.requests, plan.to_ask) == (POLES, 0)
+    assert (server.live, len(server.batches)) == (0, 2)
+    with RunStore(scanned.database_path) as store:
+        (spend,) = store.spend()
+    assert (spend.requests, spend.unmetered) == (2 * POLES, 0)

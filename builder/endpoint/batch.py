@@ -17,19 +17,19 @@ import json
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from tqdm import tqdm
 
 from builder.endpoint.access import NO_KEY, Access, as_detail, without_key
 from builder.endpoint.batch_lines import download, read_line
-from builder.endpoint.bodies import Form, most_usage, older_form, request_body
+from builder.endpoint.bodies import Form, most_usage, older_form, request_body, stand_in
 from builder.endpoint.budget import Budget
 from builder.endpoint.messages import Fault, Question, Reply
 from builder.endpoint.prices import Price
-from builder.endpoint.replies import OpenBatch, Replies, Usage, key_of
+from builder.endpoint.replies import Batched, OpenBatch, Replies, key_of, parameters_of
 from builder.errors import ConfigError, LabelerError
 
 if TYPE_CHECKING:
@@ -88,12 +88,11 @@ def answer_batch(
 ) -> dict[str, Fault]:
     """Asks all questions whose reply is not kept, and waits for the replies, which are then kept.
 
-    Gives, by key, why a question has no reply. Batches that are on their way are collected first,
-    and what is in them has to be among the questions (see :func:`wait_for_batches`). A server that
-    refuses every line for its form is asked in an older one. Questions are gone through several
-    times, so that they need not be in memory. Raises LabelerError when the endpoint has no batches,
-    or one failed or expired (what it did answer is kept), and ConfigError for a batch of another
-    model.
+    Gives, by key, why a question has no reply. Batches that are on their way are collected first
+    (see :func:`wait_for_batches`). A server that refuses every line for its form is asked in an
+    older one. Questions are gone through several times, so that they need not be in memory. Raises
+    LabelerError when the endpoint has no batches, or one failed or expired (what it did answer is
+    kept), and ConfigError for a batch of another model.
     """
     with _working(questions, access, replies, job) as work:
         faults = _collect_all(work)
@@ -114,8 +113,8 @@ def wait_for_batches(
 ) -> None:
     """Keeps the replies of all batches that are on their way, when they have ended.
 
-    ``questions`` are all that may be in them: a reply to another is paid for and lost. What they
-    did not answer is as if it had not been asked. Raises as :func:`answer_batch` does.
+    Replies to others than ``questions`` are kept too: settings may have changed meanwhile. What was
+    not answered is as if it had not been asked. Raises as :func:`answer_batch` does.
     """
     if replies.batches():
         with _working(questions, access, replies, job) as work:
@@ -219,13 +218,15 @@ def _submit(work: _Work, form: Form, done: Collection[str]) -> dict[str, Fault]:
 
 def _files(
     work: _Work, form: Form, done: Collection[str], faults: dict[str, Fault]
-) -> Iterator[tuple[list[tuple[str, Usage]], Path]]:
+) -> Iterator[tuple[list[Batched], Path]]:
     """Files of requests within the limits, with their keys; what exceeds the budget is a fault."""
     access, replies, job = work.access, work.replies, work.job
     budget = Budget(job.limit, replies.spent(job.price, job.prices))
     path = job.folder / "batch.jsonl.part"
     seen = set(done)
-    requests: list[tuple[str, Usage]] = []
+    requests: list[Batched] = []
+    # Few differ, and there may be many questions.
+    parameters: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(path.open("w", encoding="utf-8"))
         for question in work.questions():
@@ -245,7 +246,9 @@ def _files(
             body = request_body(question, access, form)
             line = {"custom_id": key, "method": "POST", "url": ENDPOINT, "body": body}
             file.write(json.dumps(line) + "\n")
-            requests.append((key, most))
+            shape = parameters_of(question, access)
+            shape = parameters.setdefault(shape, shape)
+            requests.append(Batched(key, question.hash, shape, most))
             if len(requests) >= MAX_REQUESTS or file.tell() >= MAX_BYTES:
                 file.close()
                 yield requests, path
@@ -319,24 +322,23 @@ def _collect(work: _Work, batch: Batch, item: OpenBatch) -> dict[str, Fault]:
                 request = replies.last_request(key)
                 if key not in places or request is None:
                     continue
-                start, length = places.pop(key)
-                file.seek(start)
-                text = without_key(file.read(length).decode("utf-8", "replace"), work.key)
-                result = read_line(text, question)
-                if isinstance(result, Fault):
-                    faults[key] = result
-                    replies.drop(request)
+                line = _line(file, places.pop(key), work.key)
+                fault = _keep(work, line, request, question, access)
+                if fault is None:
+                    kept += 1
                 else:
-                    fault_or_reply, usage = result
-                    if isinstance(fault_or_reply, Reply):
-                        replies.keep(request, question, access, fault_or_reply, job.price)
-                        kept += 1
-                    else:
-                        faults[key] = fault_or_reply
-                        replies.settle(request, usage, job.price)
+                    faults[key] = fault
+            # What other settings asked for is paid for as well, and kept for them.
+            for key in list(places):
+                asked = _asked(work, item.file, key)
+                request = replies.last_request(key)
+                if asked is not None and request is not None:
+                    line = _line(file, places.pop(key), work.key)
+                    kept += _keep(work, line, request, *asked) is None
     finally:
         path.unlink(missing_ok=True)
-    # What other settings asked for was answered all the same, and is paid for.
+    if places:
+        logger.warning("batch %s: %d answers to what is not known are lost", batch.id, len(places))
     replies.end_batch(item.file, answered=places)
     if batch.status != "completed":
         raise LabelerError(
@@ -344,6 +346,41 @@ def _collect(work: _Work, batch: Batch, item: OpenBatch) -> dict[str, Fault]:
             f"{item.requests} replies came and are kept. Run the same command again for the others"
         )
     return faults
+
+
+def _line(file: BinaryIO, place: tuple[int, int], secret: str) -> str:
+    start, length = place
+    file.seek(start)
+    return without_key(file.read(length).decode("utf-8", "replace"), secret)
+
+
+def _keep(work: _Work, line: str, request: int, question: Question, access: Access) -> Fault | None:
+    """Keeps the reply in a line of answers; why there is none."""
+    replies, price = work.replies, work.job.price
+    result = read_line(line, question)
+    if isinstance(result, Fault):
+        replies.drop(request)
+        return result
+    found, usage = result
+    if isinstance(found, Reply):
+        replies.keep(request, question, access, found, price)
+        return None
+    replies.settle(request, usage, price)
+    return found
+
+
+def _asked(work: _Work, file: str, key: str) -> tuple[Question, Access] | None:
+    """What was asked under a key when a batch was handed over, without its text, and of whom.
+
+    None where that is not known: an answer of nobody's, or to an earlier version.
+    """
+    batched = work.replies.batched(file, key)
+    if batched is None:
+        return None
+    shape = json.loads(batched.parameters)
+    question = stand_in(batched.prompt_hash, shape["schema_name"], shape["schema"], batched.most)
+    access = replace(work.access, temperature=shape["temperature"])
+    return (question, access) if key_of(question, access) == key else None
 
 
 def _why(batch: Batch, secret: str) -> str:

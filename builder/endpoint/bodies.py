@@ -8,6 +8,7 @@ count of minus five, of a string or of a million would spoil every sum and the b
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
@@ -99,6 +100,16 @@ def read_body(text: str, question: Question) -> tuple[Reply | Fault, Usage]:
 def most_usage(question: Question) -> Usage:
     """The most that a request can use: a token is at least a byte of text."""
     return Usage(_prompt_bytes(question) + AROUND, question.max_completion_tokens, unmetered=True)
+
+
+def stand_in(hashed: str, schema_name: str, schema: Mapping[str, Any], most: Usage) -> Question:
+    """A question that replies can be read and kept for as for one whose text is not at hand.
+
+    ``most`` is what :func:`most_usage` gives for that one, ``hashed`` its hash.
+    """
+    shaped = Question("", "", hashed, schema_name, schema, most.completion_tokens)
+    around = most_usage(shaped).prompt_tokens
+    return replace(shaped, user=" " * max(0, most.prompt_tokens - around))
 
 
 def expected_prompt_tokens(question: Question) -> int:

@@ -7,7 +7,8 @@ question is never paid for twice, and a refusal stays a refusal until it is aske
 request is sent, at the most that can cost, so that a killed process leaves no request uncounted. It
 becomes the server's own count when a reply arrives, and goes when the server says that it did not
 answer. A request that timed out, or was on its way when the process was killed, stays as it is.
-``batches`` holds what was handed to a batch endpoint and is not collected yet.
+``batches`` holds what was handed to a batch endpoint and is not collected yet, ``batched`` what a
+reply to each of its questions is to be kept with, whatever the settings are by then.
 
 Every change is one transaction in SQLite's write-ahead log: it survives the end of the process, and
 a reader never sees half of it. Nothing is held in memory.
@@ -53,6 +54,13 @@ CREATE TABLE batches (
     file TEXT PRIMARY KEY, id TEXT NOT NULL, stage TEXT NOT NULL, model TEXT NOT NULL,
     endpoint TEXT NOT NULL, requests INTEGER NOT NULL);
 """
+# Added to files that were made without it.
+_BATCHED = """
+CREATE TABLE IF NOT EXISTS batched (
+    file TEXT NOT NULL, key TEXT NOT NULL, prompt_hash TEXT NOT NULL, parameters TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
+    PRIMARY KEY (file, key)) WITHOUT ROWID
+"""
 _REPLY = (
     "content, finish_reason, refusal, prompt_tokens, completion_tokens, unmetered, cost, created"
 )
@@ -70,6 +78,18 @@ class Usage:
     prompt_tokens: int
     completion_tokens: int
     unmetered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Batched:
+    """One request of a batch: the hash of its question, all else that shapes the reply (see
+    :func:`parameters_of`), and the most it can use.
+    """
+
+    key: str
+    prompt_hash: str
+    parameters: str
+    most: Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +141,7 @@ class Replies:
             self._connection.executescript(
                 f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"
             )
+        self._connection.execute(_BATCHED)
 
     def __enter__(self) -> Replies:
         return self
@@ -182,19 +203,43 @@ class Replies:
     def begin_batch(
         self,
         file: str,
-        requests: Sequence[tuple[str, Usage]],
+        requests: Sequence[Batched],
         stage: str,
         access: Access,
         price: Price | None,
     ) -> None:
-        """Remembers a file of requests (key, most usage) that is about to become a batch."""
+        """Remembers a file of requests that is about to become a batch."""
         with self._lock, self._errors(), self._transaction():
             self._connection.execute(
                 "INSERT INTO batches VALUES (?, '', ?, ?, ?, ?)",
                 [file, stage, access.model, access.where, len(requests)],
             )
-            for key, most in requests:
-                self._begin(key, stage, access, most, price, file)
+            for each in requests:
+                self._begin(each.key, stage, access, each.most, price, file)
+            self._connection.executemany(
+                "INSERT INTO batched VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        file,
+                        each.key,
+                        each.prompt_hash,
+                        each.parameters,
+                        each.most.prompt_tokens,
+                        each.most.completion_tokens,
+                    )
+                    for each in requests
+                ],
+            )
+
+    def batched(self, file: str, key: str) -> Batched | None:
+        """A request of a batch that is not collected yet; None where nothing is known of it."""
+        with self._lock, self._errors():
+            row = self._connection.execute(
+                "SELECT prompt_hash, parameters, prompt_tokens, completion_tokens FROM batched "
+                "WHERE file = ? AND key = ?",
+                [file, key],
+            ).fetchone()
+        return Batched(key, row[0], row[1], Usage(row[2], row[3], unmetered=True)) if row else None
 
     def set_batch(self, file: str, batch: str) -> None:
         """Remembers the id of the batch that a file became."""
@@ -204,7 +249,7 @@ class Replies:
     def end_batch(self, file: str, answered: Iterable[str] = ()) -> None:
         """Forgets a batch that is collected, and its requests that were not answered.
 
-        ``answered`` are keys of requests that were, though nobody asks for them any more.
+        ``answered`` are keys of requests that were, though their replies could not be kept.
         """
         with self._lock, self._errors(), self._transaction():
             self._connection.executemany(
@@ -212,6 +257,7 @@ class Replies:
                 [(file, key) for key in answered],
             )
             self._connection.execute("DELETE FROM requests WHERE batch = ?", [file])
+            self._connection.execute("DELETE FROM batched WHERE file = ?", [file])
             self._connection.execute("DELETE FROM batches WHERE file = ?", [file])
 
     def is_in_batch(self, key: str) -> bool:

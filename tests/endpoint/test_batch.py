@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from builder.endpoint import batch
 from builder.endpoint.access import Access
 from builder.endpoint.batch import BatchJob, answer_batch, collect_batches
-from builder.endpoint.bodies import most_usage
+from builder.endpoint.bodies import most_usage, read_body, stand_in
 from builder.endpoint.messages import Fault, Question, Reply
 from builder.endpoint.prices import Price
 from builder.endpoint.replies import Replies, key_of
@@ -296,16 +297,58 @@ def test_what_is_on_its_way_is_collected_when_it_is_ready_and_not_before(
     assert len(server.batches) == 1
 
 
-def test_answers_that_nobody_asks_for_any_more_are_still_paid_for(
+def test_answers_that_nobody_asks_for_any_more_are_kept_as_those_that_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(request: dict[str, Any]) -> tuple[int, Any] | None:
+        number = request["body"]["messages"][1]["content"].split()[3].rstrip("?")
+        return (500, {}) if number == "3" else good(request)
+
+    rows = []
+    for n in (5, 0):
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        with serving_batches(answer) as server, Replies(folder / "r.sqlite") as replies:
+            hand_over(server, replies, monkeypatch)
+            server.looks = 0
+            collect(server, replies, ASKED[:n])
+            (spend,) = replies.spend("labels")
+            found = [kept(server, replies, item) for item in ASKED]
+            assert replies._connection.execute("SELECT * FROM batched").fetchall() == []
+            columns = "prompt_hash, parameters, prompt_tokens, completion_tokens, unmetered, cost"
+            rows.append(
+                replies._connection.execute(
+                    f"SELECT {columns} FROM replies ORDER BY prompt_hash"
+                ).fetchall()
+            )
+        assert [reply is not None for reply in found] == [True, True, True, False, True]
+        assert (spend.requests, spend.unmetered, spend.cost) == (4, 0, 4.0)
+    assert rows[0] == rows[1]
+
+
+def test_answers_that_nothing_is_known_of_are_still_paid_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving_batches(good) as server, Replies(tmp_path / "r.sqlite") as replies:
         hand_over(server, replies, monkeypatch)
+        replies._connection.execute("DELETE FROM batched")
         server.looks = 0
         collect(server, replies, ASKED[:2])
         (spend,) = replies.spend("labels")
 
     assert (spend.requests, spend.unmetered) == (5, 3)
+
+
+@pytest.mark.parametrize("usage", [None, {"prompt_tokens": 100, "completion_tokens": 10**9}])
+def test_a_question_whose_text_is_not_at_hand_is_counted_as_with_it(usage: Any) -> None:
+    asked = question(1)
+    bare = stand_in(asked.hash, asked.schema_name, asked.schema, most_usage(asked))
+    access = Access("m")
+    body = json.dumps(completion_body("text") | {"usage": usage})
+
+    assert key_of(bare, access) == key_of(asked, access)
+    assert most_usage(bare) == most_usage(asked)
+    assert read_body(body, bare) == read_body(body, asked)
 
 
 def test_what_a_batch_left_out_is_handed_over_after_it(
