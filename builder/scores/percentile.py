@@ -2,8 +2,10 @@
 
 Controls are labelled by the same labeler and scored by the same scorer; what is compared is
 :attr:`builder.records.Score.value`, F1 or, where a scorer has none, AUPRC. A pole of a control for
-which the labeler found no pattern, or which has no examples, counts as 0: nothing is what a label
-of nothing is worth. One whose label failed or could not be judged says nothing and is left out.
+which the labeler found no pattern, or which has no examples, counts as 0 where F1 is compared:
+nothing is what a label of nothing is worth. One whose label failed or could not be judged says
+nothing and is left out. So is, for a scorer of RANKING, every pole without a score: the AUPRC of a
+random order is the base rate and never 0, so a 0 would be below any label at all.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from builder.records import Label, LabelFailure, Score, Scorer
+from builder.records import RANKING, Label, LabelFailure, Score, Scorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +70,28 @@ def control_scores(
         if label.direction in controls:
             found.setdefault(label.labeler, set()).add((label.direction, label.pole))
             if label.text is None:
-                _add(known, label.labeler)
+                _add_nothing(known, unknown, label.labeler)
     for failure in failures:
         pole = (failure.direction, failure.pole)
         poles = found.setdefault(failure.labeler, set())
         if failure.direction in controls and pole not in poles:
             poles.add(pole)
             if failure.reason == "no_examples":
-                _add(known, failure.labeler)
+                _add_nothing(known, unknown, failure.labeler)
             else:
                 for key in unknown:
                     unknown[key] += key[0] == failure.labeler
     return {key: Controls(tuple(sorted(values)), unknown[key]) for key, values in known.items()}
 
 
-def _add(known: dict[tuple[str, Scorer], list[float]], labeler: str) -> None:
+def _add_nothing(
+    known: dict[tuple[str, Scorer], list[float]],
+    unknown: dict[tuple[str, Scorer], int],
+    labeler: str,
+) -> None:
+    """Takes in a pole of a control that has no label."""
     for key, values in known.items():
-        if key[0] == labeler:
+        if key[0] == labeler and key[1] in RANKING:
+            unknown[key] += 1
+        elif key[0] == labeler:
             values.append(0.0)

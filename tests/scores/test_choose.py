@@ -67,17 +67,21 @@ def test_a_percentile_is_the_share_of_control_poles_below() -> None:
     assert known.quantile(0.95) == 0.5
 
 
-def test_what_has_no_f1_is_compared_by_auprc() -> None:
+def test_what_has_no_f1_is_compared_by_auprc_with_scored_controls_only() -> None:
     scores = [
         dataclasses.replace(_score(direction, None), scorer="embedding", auprc=auprc)
         for direction, auprc in (("real", 0.9), ("c1", 0.2), ("c2", 0.4), ("c3", None))
     ]
     labels = [Label(name, "max", "keywords", text) for name, text in (("c1", "t"), ("c4", None))]
-    found = control_scores([*scores, _score("c1", 0.7)], labels, [], {"c1", "c2", "c3", "c4"})
+    failures = [LabelFailure("c5", "max", "keywords", "no_examples")]
+    controls = {"c1", "c2", "c3", "c4", "c5"}
+    found = control_scores([*scores, _score("c1", 0.7)], labels, failures, controls)
     assert found == {
-        ("keywords", "embedding"): Controls((0.0, 0.2, 0.4), unknown=1),
-        ("keywords", "detection"): Controls((0.0, 0.7)),
+        ("keywords", "embedding"): Controls((0.2, 0.4), unknown=3),
+        ("keywords", "detection"): Controls((0.0, 0.0, 0.7)),
     }
+    # An order no better than a random one is not better than controls without a label.
+    assert found["keywords", "embedding"].better_than(0.08) == 0.0
 
 
 def test_without_controls_there_is_no_percentile() -> None:
