@@ -60,10 +60,11 @@ def make_scores(run: Run, *, retry_failed: bool = False, batch: bool = False) ->
     """How many poles have a score, and how many labels and texts could not be judged.
 
     Labels of a language model wait until there is a model to judge them. ``retry_failed``: replies
-    that left texts without a verdict are asked for again; ``batch``: the language model is asked
-    through the endpoint for batches, which may take a day, or two where there are candidates to
-    choose from. What is on its way in one is collected first in any case. Labels in ``labels.toml``
-    are taken up. Raises ConfigError, LabelerError and StoreError.
+    that left texts without a verdict are asked for again, and embeddings of several widths;
+    ``batch``: the language model is asked through the endpoint for batches, which may take a day,
+    or two where there are candidates to choose from. What is on its way in one is collected first
+    in any case. Labels in ``labels.toml`` are taken up. Raises ConfigError, LabelerError and
+    StoreError.
     """
     _check(run, batch)
     faults: dict[str, Fault] = {}
@@ -81,8 +82,9 @@ def make_scores(run: Run, *, retry_failed: bool = False, batch: bool = False) ->
             embedder = asked.embedder if asked else None
             # What is asked through batches is asked again there.
             again = partial(chat.ask, again=True) if chat and retry_failed and not batch else None
+            anew = partial(embedder.embedded, again=True) if embedder and retry_failed else None
             with RunStore(run.database_path) as store:
-                works, gone = works_of(store, run.settings, chat, embedder, again)
+                works, gone = works_of(store, run.settings, chat, embedder, again, anew)
                 due = [work for work in works if _is_due(store, work, retry_failed, bool(batches))]
             with timed() as cost:
                 _forget(run, gone)

@@ -17,6 +17,7 @@ from builder.labels.keywords import LABELER as KEYWORDS
 from builder.records import HAND, STRATA, Label, Pole, Score, Scorer, Stratum
 from builder.run_folder import digest_of
 from builder.scores.asking import judge_facts, model_judge
+from builder.scores.embedding import Again as EmbedAgain
 from builder.scores.embedding import Embedder, EmbeddingJudge, random_texts
 from builder.scores.items import Pool
 from builder.scores.judge import Judge
@@ -57,11 +58,13 @@ def works_of(
     asker: Asker | None,
     embedder: Embedder | None,
     again: Again | None = None,
+    embed_again: EmbedAgain | None = None,
 ) -> tuple[list[Work], list[str]]:
     """What there is to do for each labeler, and the labelers with scores but without labels.
 
     ``asker`` and ``embedder`` are asked for verdicts, None where no model is named; ``again`` asks
-    anew where a kept reply gave none. A model's labels are left out where nobody can judge them.
+    anew where a kept reply gave none, ``embed_again`` where kept vectors cannot be compared. A
+    model's labels are left out where nobody can judge them.
     """
     labels = store.labels(candidates=True)
     background = Background.from_windows(store.reservoir())
@@ -71,7 +74,7 @@ def works_of(
     if embedder is not None:
         length = int(meta["settings"]["scan"]["window"]) + 1
         # One for all labelers, since they are judged on the same random texts.
-        near = EmbeddingJudge(embedder, random_texts(store.held_out(), length))
+        near = EmbeddingJudge(embedder, random_texts(store.held_out(), length), embed_again)
     labelers = sorted({label.labeler for label in labels})
     works = []
     for labeler in labelers:

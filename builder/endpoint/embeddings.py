@@ -65,6 +65,11 @@ class EmbeddingClient(ChatClient):
         """The model, as pages name it."""
         return self._access.public_model
 
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        # The questions that this client had answered itself; their lists are as new as can be.
+        self._fresh: set[str] = set()
+
     def embed(self, texts: Sequence[str]) -> Vectors | Fault:
         """One vector for each text, [texts, width], or why there is none.
 
@@ -73,15 +78,20 @@ class EmbeddingClient(ChatClient):
         found = self.embedded(texts)
         return found if isinstance(found, Fault) else found.vectors
 
-    def embedded(self, texts: Sequence[str]) -> Embedded | Fault:
-        """The same with what it took."""
+    def embedded(self, texts: Sequence[str], *, again: bool = False) -> Embedded | Fault:
+        """The same with what it took; ``again``: nothing is taken that was kept before this client.
+
+        A server may have another model behind the same name than when it embedded other texts.
+        """
         found: list[Vectors] = []
         tokens, cost = 0, 0.0
         is_priced = True
         for question in embedding_questions(texts):
-            reply = self.ask(question)
+            reply = self.ask(question, again=again and question.hash not in self._fresh)
             if isinstance(reply, Fault):
                 return reply
+            if not reply.cached:
+                self._fresh.add(question.hash)
             found.append(_unpacked(reply.content))
             tokens += reply.prompt_tokens
             cost += reply.cost or 0.0

@@ -8,13 +8,17 @@ every pole, each at most once in a run, so that hundreds of poles do not pay for
 times. The held-out examples of both poles of a direction are a list of their own, whatever the
 label; the label is another. Which texts share a list never depends on what was asked before, or a
 run that is given again would not find the replies that it kept.
+
+Vectors of several widths are of several models, though a server gave all of them the same name.
+They cannot be compared. Each list by itself is a good reply and kept, so only who asks for it
+(``again``) has the lists of such a pole asked for anew.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -32,6 +36,8 @@ from builder.scores.shown import shown
 #: Lists that are not shared by all poles and whose vectors stay in memory for a while.
 RECENT = 64
 
+#: Embeds texts anew, whatever was kept before.
+Again = Callable[[Sequence[str]], Embedded | Fault]
 Vector = npt.NDArray[np.float32]
 
 
@@ -66,14 +72,15 @@ class EmbeddingJudge:
 
     ``shared`` are texts that many poles are judged on, and that are embedded once. Their vectors
     stay in memory, and so does the reason where a list of them has none: it is not asked for again
-    at every pole.
+    at every pole. ``again`` asks anew for lists whose widths do not agree.
     """
 
-    def __init__(self, embedder: Embedder, shared: Sequence[str] = ()) -> None:
+    def __init__(
+        self, embedder: Embedder, shared: Sequence[str] = (), again: Again | None = None
+    ) -> None:
         self._embedder = embedder
-        self._lists = [
-            _Once(tuple(shared[at : at + AT_ONCE])) for at in range(0, len(shared), AT_ONCE)
-        ]
+        self._again = again
+        self._lists = [_Once(part) for part in _parts(tuple(shared))]
         # Both poles of a direction are mostly judged at the same time, on the same examples.
         self._recent = lru_cache(maxsize=RECENT)(_Once)
         self._list_of = {text: each for each in self._lists for text in each.texts}
@@ -92,18 +99,23 @@ class EmbeddingJudge:
         lines = [shown(text) for text in texts]
         if not lines:
             return Verdicts(())
-        named = self._recent((label[:MAX_LABEL],)).embedded(self._embedder)
-        if isinstance(named, Fault):
-            return Verdicts((None,) * len(lines), {named.reason: len(lines)})
-        (target,) = _by_text([label], named).values()
-        own = self._own(lines)
-        found = self._recent(own).embedded(self._embedder) if own else None
-        usage = _usage(named) + (_usage(found) if isinstance(found, Embedded) else Usage())
+        named = self._recent((label[:MAX_LABEL],))
+        first = named.embedded(self._embedder)
+        if isinstance(first, Fault):
+            return Verdicts((None,) * len(lines), {first.reason: len(lines)})
+        own = [self._recent(part) for part in _parts(self._own(lines))]
+        shared = dict.fromkeys(self._list_of[line] for line in lines if line in self._list_of)
+        lists = [named, *own, *shared]
+        found = [first, *(each.embedded(self._embedder) for each in lists[1:])]
+        if self._again is not None and len(_widths(found)) > 1:
+            found = [each.renewed(self._again) for each in lists]
         vectors: dict[str, Vector | str] = {}
-        if found is not None:
-            vectors |= _by_text(own, found)
-        for each in dict.fromkeys(self._list_of[line] for line in lines if line in self._list_of):
-            vectors |= _by_text(each.texts, each.embedded(self._embedder))
+        for each, answer in zip(lists[1:], found[1:], strict=True):
+            vectors |= _by_text(each.texts, answer)
+        (target,) = _by_text(named.texts, found[0]).values()
+        usage = Usage()
+        for answer in found[: 1 + len(own)]:
+            usage += _usage(answer)
         faults: Counter[str] = Counter()
         values: list[float | None] = []
         for line in lines:
@@ -134,6 +146,7 @@ class _Once:
         self.texts = texts
         self._lock = threading.Lock()
         self._found: Embedded | Fault | None = None
+        self._is_renewed = False
 
     def embedded(self, embedder: Embedder) -> Embedded | Fault:
         """The vectors, or the reason why there are none."""
@@ -141,6 +154,23 @@ class _Once:
             if self._found is None:
                 self._found = embedder.embedded(self.texts)
             return self._found
+
+    def renewed(self, again: Again) -> Embedded | Fault:
+        """The same, embedded anew; once, by whichever thread."""
+        with self._lock:
+            if not self._is_renewed:
+                self._found, self._is_renewed = again(self.texts), True
+            assert self._found is not None
+            return self._found
+
+
+def _parts(texts: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The lists that texts are embedded in, each one question."""
+    return (texts[at : at + AT_ONCE] for at in range(0, len(texts), AT_ONCE))
+
+
+def _widths(found: Sequence[Embedded | Fault]) -> set[int]:
+    return {answer.vectors.shape[-1] for answer in found if isinstance(answer, Embedded)}
 
 
 def _by_text(texts: Sequence[str], found: Embedded | Fault) -> dict[str, Vector | str]:
@@ -165,5 +195,5 @@ def _nearness(label: Vector | str, text: Vector | str) -> float | str:
     return float(np.clip(one @ other / max(norms, 1e-12), 0.0, 1.0))
 
 
-def _usage(found: Embedded) -> Usage:
-    return Usage(found.prompt_tokens, 0, found.cost)
+def _usage(found: Embedded | Fault) -> Usage:
+    return Usage() if isinstance(found, Fault) else Usage(found.prompt_tokens, 0, found.cost)

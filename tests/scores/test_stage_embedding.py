@@ -43,14 +43,14 @@ def _embedding(run: Run, url: str, *, judge: str = "", **label: object) -> Run:
     return dataclasses.replace(run, settings=settings.model_copy(update=update))
 
 
-def _vectors(body: Body) -> Response:
+def _vectors(body: Body, letters: str = "aebtlph0123") -> Response:
     """Counts of a few letters; a server that was asked for verdicts says yes to all."""
     if "input" not in body:
         texts = str(body["messages"][1]["content"]).count("\ntext: ") - 1
         verdicts = [{"number": at + 1, "fit": 9} for at in range(texts)]
         return completion(json.dumps({"verdicts": verdicts}))
     rows = [
-        {"index": at, "embedding": [text.count(letter) for letter in "aebtlph0123"]}
+        {"index": at, "embedding": [text.count(letter) for letter in letters]}
         for at, text in enumerate(body["input"])
     ]
     return Response(json.dumps({"data": rows, "usage": {"prompt_tokens": len(rows)}}))
@@ -183,6 +183,36 @@ def test_what_failed_is_counted_by_its_reason_and_asked_again(run: Run) -> None:
             assert make_scores(near, retry_failed=True)["unparsed_texts"] == 0
             assert [len(texts) for texts in _lists(server)] == [30]
             server.requests.clear()
+
+
+def test_vectors_of_another_width_under_the_same_name_are_asked_for_again_on_request(
+    run: Run,
+) -> None:
+    put_labels(run, alpha)
+    with serving(_answer) as server:
+        near = _embedding(run, server.url)
+        make_scores(near)
+        before = sorted(map(tuple, _lists(server)))
+
+        def wider(number: int, body: Body) -> Response:
+            return _vectors(body, "aebtlph012345")
+
+        server.answer = wider
+        put_labels(run, partial(_named, "alpha2"))
+        # The texts are kept from before; only the label is new.
+        assert make_scores(near)["unparsed_texts"] > 0
+        assert {reason for s in _by(run, "embedding") for reason in s.faults} == {"malformed"}
+        server.requests.clear()
+        assert make_scores(near)["unparsed_texts"] > 0
+        assert server.requests == []
+        assert make_scores(near, retry_failed=True) == {"scored": 8, "unparsed_texts": 0}
+        # Each list once, however many poles it is shared by: which of them is old, nobody knows.
+        texts = [each for each in before if each != ("alpha1, alpha2",)]
+        assert sorted(map(tuple, _lists(server))) == sorted([*texts, ("alpha2",)])
+        server.requests.clear()
+        put_labels(run, partial(_named, "alpha3"))
+        assert make_scores(near, retry_failed=True)["unparsed_texts"] == 0
+        assert _lists(server) == [["alpha3"]]
 
 
 def test_a_server_without_embeddings_ends_the_run_and_what_it_took_is_kept(run: Run) -> None:
