@@ -19,7 +19,6 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -33,7 +32,8 @@ from builder.scores.judge import Text, Usage, Verdicts
 from builder.scores.model_judge import MAX_LABEL
 from builder.scores.shown import shown
 
-#: Lists that are not shared by all poles and whose vectors stay in memory for a while.
+#: Lists that are not shared by all poles and whose vectors stay in memory for a while, besides
+#: those that are on their way.
 RECENT = 64
 
 #: Embeds texts anew, whatever was kept before.
@@ -82,7 +82,7 @@ class EmbeddingJudge:
         self._again = again
         self._lists = [_Once(part) for part in _parts(tuple(shared))]
         # Both poles of a direction are mostly judged at the same time, on the same examples.
-        self._recent = lru_cache(maxsize=RECENT)(_Once)
+        self._recent = _Recent()
         self._list_of = {text: each for each in self._lists for text in each.texts}
 
     @property
@@ -99,11 +99,11 @@ class EmbeddingJudge:
         lines = [shown(text) for text in texts]
         if not lines:
             return Verdicts(())
-        named = self._recent((label[:MAX_LABEL],))
+        named = self._recent.of((label[:MAX_LABEL],))
         first = named.embedded(self._embedder)
         if isinstance(first, Fault):
             return Verdicts((None,) * len(lines), {first.reason: len(lines)})
-        own = [self._recent(part) for part in _parts(self._own(lines))]
+        own = [self._recent.of(part) for part in _parts(self._own(lines))]
         shared = dict.fromkeys(self._list_of[line] for line in lines if line in self._list_of)
         lists = [named, *own, *shared]
         found = [first, *(each.embedded(self._embedder) for each in lists[1:])]
@@ -155,13 +155,46 @@ class _Once:
                 self._found = embedder.embedded(self.texts)
             return self._found
 
+    @property
+    def is_found(self) -> bool:
+        """Whether the answer is here, so that nobody waits for it."""
+        return self._found is not None
+
     def renewed(self, again: Again) -> Embedded | Fault:
         """The same, embedded anew; once, by whichever thread."""
         with self._lock:
             if not self._is_renewed:
-                self._found, self._is_renewed = again(self.texts), True
+                self._found, self._is_renewed = None, True  # on its way again
+                self._found = again(self.texts)
             assert self._found is not None
             return self._found
+
+
+class _Recent:
+    """The lists last asked for, each there once; safe to share between threads.
+
+    One that is on its way, or about to be, stays: whoever asks for it next would pay for it twice.
+    So there are at most RECENT and those that threads ask for at the moment.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lists: dict[tuple[str, ...], _Once] = {}
+
+    def __len__(self) -> int:
+        return len(self._lists)
+
+    def of(self, texts: tuple[str, ...]) -> _Once:
+        """The list of these texts."""
+        with self._lock:
+            # The last one asked for is the last one forgotten.
+            each = self._lists[texts] = self._lists.pop(texts, None) or _Once(texts)
+            over = len(self._lists) - RECENT
+            if over > 0:
+                done = [key for key, old in self._lists.items() if old.is_found and old is not each]
+                for key in done[:over]:
+                    del self._lists[key]
+            return each
 
 
 def _parts(texts: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

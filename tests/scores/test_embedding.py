@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
+from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +16,7 @@ import pytest
 from builder.endpoint.embeddings import AT_ONCE, Embedded, embedding_questions
 from builder.endpoint.messages import Fault
 from builder.records import STRATA
-from builder.scores.embedding import EmbeddingJudge
+from builder.scores.embedding import RECENT, EmbeddingJudge
 from builder.scores.judge import Text
 from builder.scores.scoring import Plan, score_label
 from tests.labels.making import window_of
@@ -93,6 +98,69 @@ def test_texts_that_poles_share_are_embedded_once_and_only_when_they_are_needed(
     assert sorted(asked) == sorted([lists[0], lists[2], lists[1]])
     assert len(letters.asked) == 2 * 5 + 3
     assert letters.asked.index(lists[1]) > letters.asked.index(("own text of pole 3",))
+
+
+def test_a_list_on_its_way_is_never_asked_for_twice_however_many_are_with_it() -> None:
+    go_on = threading.Event()
+    lock = threading.Lock()
+    waiting = threading.Semaphore(0)
+    threads = 2 * RECENT
+
+    class Slow(Letters):
+        def embedded(self, texts: Sequence[str]) -> Embedded | Fault:
+            with lock:
+                found = super().embedded(texts)
+            waiting.release()
+            go_on.wait(20)
+            return found
+
+    slow = Slow()
+    judge = EmbeddingJudge(slow)
+    labels = ["same", *(f"label {number}" for number in range(threads)), "same"]
+    texts = _texts("a text")
+    with ThreadPoolExecutor(len(labels)) as pool:
+        asked = []
+        for label in labels[:-1]:
+            asked.append(pool.submit(judge.judge, label, texts, "embedding"))
+            assert waiting.acquire(timeout=20)
+        asked.append(pool.submit(judge.judge, labels[-1], texts, "embedding"))
+        # Asked twice, it would be at once; there is no moment at which it can be known not to be.
+        waiting.acquire(timeout=0.1)
+        go_on.set()
+        assert all(None not in each.result(20).values for each in asked)
+    assert set(Counter(slow.asked).values()) == {1}
+    assert len(slow.asked) == len(set(labels)) + 1
+    # What is here is forgotten when others come.
+    judge.judge("another", texts, "embedding")
+    assert len(judge._recent) <= RECENT
+    judge.judge("label 0", texts, "embedding")
+    assert Counter(slow.asked)["label 0",] == 2
+
+
+def test_threads_that_ask_at_the_same_moment_share_one_list() -> None:
+    class Shared(Letters):
+        def embedded(self, texts: Sequence[str]) -> Embedded | Fault:
+            time.sleep(0.0005)
+            return super().embedded(texts)
+
+    shared = Shared()
+    judge = EmbeddingJudge(shared)
+    interval = sys.getswitchinterval()
+    meet = threading.Barrier(4)
+
+    def ask() -> None:
+        for number in range(100):
+            meet.wait(20)
+            judge.judge(f"label {number}", _texts(f"text {number}"), "embedding")
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            for each in [pool.submit(ask) for _ in range(4)]:
+                each.result(60)
+    finally:
+        sys.setswitchinterval(interval)
+    assert set(Counter(shared.asked).values()) == {1}
 
 
 def test_what_is_asked_does_not_depend_on_the_order_of_texts_or_on_the_label() -> None:
