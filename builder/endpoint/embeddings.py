@@ -24,7 +24,8 @@ from builder.endpoint.client import ChatClient
 from builder.endpoint.messages import Fault, Question, Reply
 from builder.endpoint.replies import Usage
 
-#: Texts in one request; the widest vectors of so many, written as decimals, fit a body.
+#: Texts in one request. Vectors of 5,000 numbers of 24 bytes each fit a body for so many; wider ones
+#: only of a server that writes fewer digits, or in lists of fewer texts.
 AT_ONCE = 32
 #: Numbers in one vector; embeddings have some thousands.
 MAX_WIDTH = 16_384
@@ -120,7 +121,7 @@ def read_embeddings(text: str, question: Question) -> tuple[Reply | Fault, Usage
         table = json.loads(text)
         rows = sorted(table["data"], key=lambda row: int(row["index"]))
         indices = [row["index"] for row in rows]
-        vectors = np.array([row["embedding"] for row in rows], dtype=np.float32)
+        vectors = _vectors([row["embedding"] for row in rows])
         reported = table.get("usage")
         prompt = reported.get("prompt_tokens") if isinstance(reported, dict) else None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError):
@@ -129,15 +130,27 @@ def read_embeddings(text: str, question: Question) -> tuple[Reply | Fault, Usage
     if isinstance(prompt, int) and not isinstance(prompt, bool) and 1 <= prompt <= most:
         usage = Usage(prompt, 0)
     n = len(json.loads(question.user))
-    is_whole = indices == list(range(n)) and vectors.ndim == 2
-    if not is_whole or not 1 <= vectors.shape[1] <= MAX_WIDTH or not np.isfinite(vectors).all():
-        return Fault("malformed", f"not {n} finite vectors of one width"), usage
+    # A vector of zeros has no direction, and so no cosine.
+    if indices != list(range(n)) or not vectors.any(axis=1).all():
+        return Fault("malformed", f"not {n} vectors, each with a direction"), usage
     return Reply(
         content=_packed(vectors),
         finish_reason="stop",
         prompt_tokens=usage.prompt_tokens,
         unmetered=usage.unmetered,
     ), usage
+
+
+def _vectors(rows: Sequence[Any]) -> Vectors:
+    """Raises ValueError or OverflowError for what are no finite vectors of one width."""
+    if not all(isinstance(row, list) and {type(x) for x in row} <= {int, float} for row in rows):
+        raise ValueError("not lists of numbers")
+    found = np.array(rows, dtype=np.float64)
+    if found.ndim != 2 or not 1 <= found.shape[1] <= MAX_WIDTH:
+        raise ValueError("no vectors of one width")
+    if not (np.abs(found) <= np.finfo(np.float32).max).all():
+        raise ValueError("not finite")
+    return found.astype(np.float32)
 
 
 def embedding_questions(texts: Sequence[str]) -> list[Question]:

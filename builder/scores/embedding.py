@@ -225,7 +225,7 @@ def _nearness(label: Vector | str, text: Vector | str) -> float | str:
     if not (np.isfinite(one).all() and np.isfinite(other).all()):
         return "malformed"
     norms = float(np.linalg.norm(one) * np.linalg.norm(other))
-    return float(np.clip(one @ other / max(norms, 1e-12), 0.0, 1.0))
+    return float(np.clip(one @ other / norms, 0.0, 1.0)) if norms else "malformed"
 
 
 def _usage(found: Embedded | Fault) -> Usage:

@@ -10,8 +10,15 @@ import numpy as np
 import pytest
 
 from builder.endpoint.access import Access
+from builder.endpoint.bodies import expected_prompt_tokens
 from builder.endpoint.budget import Budget
-from builder.endpoint.embeddings import AT_ONCE, EmbeddingClient
+from builder.endpoint.embeddings import (
+    AT_ONCE,
+    MAX_WIDTH,
+    Embedded,
+    EmbeddingClient,
+    embedding_questions,
+)
 from builder.endpoint.messages import Fault
 from builder.endpoint.prices import Price
 from builder.endpoint.replies import Replies
@@ -58,6 +65,7 @@ def test_texts_are_embedded_in_order_counted_and_asked_once(tmp_path: Path) -> N
     assert (spend.unmetered, spend.cost) == (0, AT_ONCE + 5)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     "data",
     [
@@ -69,6 +77,17 @@ def test_texts_are_embedded_in_order_counted_and_asked_once(tmp_path: Path) -> N
         [{"index": 0, "embedding": [1.0]}, {"index": 1, "embedding": [1.0, 2.0]}],
         [{"index": 0, "embedding": [1.0]}, {"index": 1, "embedding": ["a"]}],
         [{"index": 0, "embedding": [1.0]}, {"index": 1, "embedding": [float("nan")]}],
+        [{"index": 0, "embedding": [1.0]}, {"index": 1, "embedding": [float("inf")]}],
+        [{"index": 0, "embedding": [1.0]}, {"index": 1, "embedding": [1e39]}],
+        [{"index": 0, "embedding": [1.0]}, {"index": 1, "embedding": [10**400]}],
+        [{"index": 0, "embedding": [1.0]}, {"index": 1, "embedding": ["1.5"]}],
+        [{"index": 0, "embedding": [1.0]}, {"index": 1, "embedding": "1"}],
+        [{"index": 0, "embedding": [1.0]}, {"index": 1, "embedding": [True]}],
+        [{"index": 0, "embedding": [1.0]}, {"index": 1, "embedding": [None]}],
+        [{"index": 0, "embedding": [1.0, 2]}, {"index": 1, "embedding": [0, 0.0]}],
+        [{"index": 0, "embedding": [1.0]}, {"index": 1, "embedding": [1e-60]}],
+        [{"index": 0, "embedding": [[1.0]]}, {"index": 1, "embedding": [[1.0]]}],
+        [{"index": at, "embedding": [1] * (MAX_WIDTH + 1)} for at in range(2)],
         [{"index": 0, "embedding": []}, {"index": 1, "embedding": []}],
         [{"index": 0, "embedding": 1.0}, {"index": 1, "embedding": 1.0}],
         [{"index": "a", "embedding": [1.0]}, {"embedding": [1.0]}],
@@ -87,6 +106,25 @@ def test_what_is_no_vector_for_each_text_is_malformed_and_counted(
     assert isinstance(found, Fault)
     assert found.reason == "malformed"
     assert (spend.requests, spend.unmetered) == (1, 1)
+
+
+@pytest.mark.parametrize("said", [10**9, 0, -5, "7", True, 2.0, None])
+def test_a_count_of_tokens_that_cannot_be_is_estimated(said: Any, tmp_path: Path) -> None:
+    def answer(number: int, body: dict[str, Any]) -> Response:
+        rows = [{"index": 0, "embedding": [1, 2.5]}]
+        return Response(json.dumps({"data": rows, "usage": {"prompt_tokens": said}}))
+
+    with (
+        serving(answer) as endpoint,
+        embedding(endpoint.url, tmp_path) as (client, replies),
+    ):
+        found = client.embedded(["a text of some tokens"])
+        (spend,) = replies.spend("labels")
+
+    (question,) = embedding_questions(["a text of some tokens"])
+    assert isinstance(found, Embedded)
+    assert found.prompt_tokens == spend.prompt_tokens == expected_prompt_tokens(question)
+    assert (spend.unmetered, spend.cost) == (1, spend.prompt_tokens)
 
 
 def test_embeddings_keep_to_the_budget(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def test_nearer_texts_have_higher_verdicts() -> None:
         (np.zeros((5, 3), dtype=np.float32), "malformed"),
         (np.full((1, 2), np.nan, dtype=np.float32), "malformed"),
         (np.zeros(3, dtype=np.float32), "malformed"),
+        (np.zeros((1, 3), dtype=np.float32), "malformed"),
     ],
 )
 def test_without_vectors_there_is_no_verdict(
