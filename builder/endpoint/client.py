@@ -56,6 +56,8 @@ class ChatClient:
     """
 
     _path = "/chat/completions"
+    #: The setting that names the model.
+    _setting = "label.model"
 
     def __init__(
         self,
@@ -256,8 +258,8 @@ class ChatClient:
             )
         if status in (401, 403, 404) or code == "insufficient_quota":
             return LabelerError(
-                f"{self._access.where}: HTTP {status}: {said}; check label.base_url, label.model "
-                f"({self._access.model!r}) and the key in ${self._access.api_key_env}"
+                f"{self._access.where}: HTTP {status}: {said}; check label.base_url, "
+                f"{self._setting} ({self._access.model!r}) and the key in ${self._access.api_key_env}"
             )
         if status in (400, 422) and self._adapt(said.lower(), form):
             return _OtherFormError()

@@ -60,6 +60,7 @@ class EmbeddingClient(ChatClient):
     """One endpoint and model for embeddings. Use as a context manager."""
 
     _path = "/embeddings"
+    _setting = "label.embedding_model"
 
     @property
     def name(self) -> str:

@@ -22,7 +22,8 @@ from builder.endpoint.embeddings import (
 from builder.endpoint.messages import Fault
 from builder.endpoint.prices import Price
 from builder.endpoint.replies import Replies
-from tests.labels.endpoint import Response, serving
+from builder.errors import LabelerError
+from tests.labels.endpoint import Response, error, serving
 
 PRICE = Price(1e6, 0)
 
@@ -137,6 +138,16 @@ def test_embeddings_keep_to_the_budget(tmp_path: Path) -> None:
     assert isinstance(found, Fault)
     assert found.reason == "budget"
     assert endpoint.requests == []
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_model_that_is_refused_is_named_with_its_own_setting(status: int, tmp_path: Path) -> None:
+    with (
+        serving(lambda number, body: error(status, "no")) as endpoint,
+        embedding(endpoint.url, tmp_path) as (client, _),
+        pytest.raises(LabelerError, match=r"check label\.base_url, label\.embedding_model \('e'\)"),
+    ):
+        client.embed(["a text"])
 
 
 def test_no_texts_are_no_request(tmp_path: Path) -> None:
