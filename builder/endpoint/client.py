@@ -259,7 +259,8 @@ class ChatClient:
         if status in (401, 403, 404) or code == "insufficient_quota":
             return LabelerError(
                 f"{self._access.where}: HTTP {status}: {said}; check label.base_url, "
-                f"{self._setting} ({self._access.model!r}) and the key in ${self._access.api_key_env}"
+                f"{self._setting} ({self._access.model!r}) and the key in "
+                f"${self._access.api_key_env}"
             )
         if status in (400, 422) and self._adapt(said.lower(), form):
             return _OtherFormError()

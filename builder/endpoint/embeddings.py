@@ -24,8 +24,8 @@ from builder.endpoint.client import ChatClient
 from builder.endpoint.messages import Fault, Question, Reply
 from builder.endpoint.replies import Usage
 
-#: Texts in one request. Vectors of 5,000 numbers of 24 bytes each fit a body for so many; wider ones
-#: only of a server that writes fewer digits, or in lists of fewer texts.
+#: Texts in one request. For so many, vectors of 5,000 numbers of 24 bytes each fit a body; wider
+#: ones only of a server that writes fewer digits, or in lists of fewer texts.
 AT_ONCE = 32
 #: Numbers in one vector; embeddings have some thousands.
 MAX_WIDTH = 16_384

@@ -188,7 +188,8 @@ class _Recent:
         """The list of these texts."""
         with self._lock:
             # The last one asked for is the last one forgotten.
-            each = self._lists[texts] = self._lists.pop(texts, None) or _Once(texts)
+            each = self._lists.pop(texts) if texts in self._lists else _Once(texts)
+            self._lists[texts] = each
             over = len(self._lists) - RECENT
             if over > 0:
                 done = [key for key, old in self._lists.items() if old.is_found and old is not each]
