@@ -75,7 +75,7 @@ class BatchServer:
             self.embedded += 1
             texts = json.loads(data)["input"]
             rows = [{"index": n, "embedding": [len(text), 9]} for n, text in enumerate(texts)]
-            return {"data": rows, "usage": {"prompt_tokens": len(texts)}}, 200
+            return {"data": rows, "usage": {"prompt_tokens": len(data)}}, 200
         self.creations += 1
         if self.unmade:
             self.unmade -= 1

@@ -20,10 +20,10 @@ def texts(n: int) -> list[str]:
     return [f"{at} " + " ".join(rng.choices(WORDS_OF, k=12)) for at in range(n)]
 
 
-def scanned(folder: Path, *, copies: int = 1) -> Run:
+def scanned(folder: Path, *, copies: int = 1, window: int = 48) -> Run:
     folder.mkdir(parents=True)
     sources = [write_texts(folder / f"{copy}.jsonl", texts(120)) for copy in range(copies)]
-    run = run_of(folder / "run", *sources, scan=SCAN)
+    run = run_of(folder / "run", *sources, scan=SCAN | {"window": window})
     scan(run)
     return run
 

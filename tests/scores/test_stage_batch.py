@@ -287,18 +287,30 @@ def test_a_batch_that_did_not_end_well_is_an_error_and_the_rest_is_asked_later(
 def test_the_budget_holds_for_batches_and_for_embeddings_after_them(run: Run) -> None:
     put_labels(run, _one)
     table = Path("prices.toml").read_text(encoding="utf-8")
-    Path("prices.toml").write_text(f"{table}[models.e]\ninput = 1000\noutput = 0\n", "utf-8")
+    Path("prices.toml").write_text(f"{table}[models.e]\ninput = 2000\noutput = 0\n", "utf-8")
     scorers = ("detection", "fuzzing", "embedding")
-    with serving_batches(_good) as server:
+
+    def long(request: Body) -> tuple[int, Any]:
+        status, body = _good(request)
+        most = request["body"]["max_completion_tokens"]
+        return status, body | {"usage": {"prompt_tokens": 100, "completion_tokens": most}}
+
+    def spent() -> dict[str, float]:
+        with RunStore(run.database_path) as store:
+            return {item.model: item.cost or 0.0 for item in store.spend()}
+
+    with serving_batches(long) as server:
         near = {"embedding_model": "e", "api_key_env": "LABEL_KEY"}
         small = _judged_by(run, server.url, label=near | {"budget": 12.0}, scorers=scorers)
         summary = make_scores(small, batch=True)
         asked = len(_lines(server))
         assert summary["not_asked"] > 0
-        with RunStore(run.database_path) as store:
-            assert sum(item.cost or 0.0 for item in store.spend()) <= 12.0
+        limited = spent()
+        assert sum(limited.values()) <= 12.0
         more = _judged_by(run, server.url, label=near | {"budget": 1e6}, scorers=scorers)
         assert make_scores(more, batch=True) == {"scored": 8, "unparsed_texts": 0}
+        # Embeddings alone would have been within the budget, but not after what batches took.
+        assert spent()["e"] < 12.0 < spent()["e"] + limited["a-judge"]
         assert server.live == 0
         assert server.embedded > 8
         with RunStore(run.database_path) as store:
@@ -307,7 +319,7 @@ def test_the_budget_holds_for_batches_and_for_embeddings_after_them(run: Run) ->
         assert spend["e"].requests == server.embedded
         # Embeddings are asked for one by one, at their full price.
         assert {body["model"] for body in _lines(server)} == {"a-judge"}
-        assert spend["e"].cost == pytest.approx(spend["e"].prompt_tokens * 1e-3)
+        assert spend["e"].cost == pytest.approx(spend["e"].prompt_tokens * 2e-3)
 
 
 def test_a_stage_waits_for_the_batches_of_another_and_collects_its_own(

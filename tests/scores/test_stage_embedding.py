@@ -20,7 +20,7 @@ from builder.score_stage import make_scores, plan_scores
 from builder.store import RunStore
 from tests.endpoint.asking import environment
 from tests.labels.endpoint import Endpoint, Response, completion, error, serving
-from tests.scores.running import all_scores, alpha, candidates_of, put_labels, scanned
+from tests.scores.running import SCAN, all_scores, alpha, candidates_of, put_labels, scanned
 
 __all__ = ["environment"]
 
@@ -111,6 +111,27 @@ def test_random_texts_are_paid_for_once_and_not_at_every_pole(run: Run) -> None:
     assert sorted(texts for texts in lists if len(texts) == 1) == [["alpha1, alpha2"], ["beta3"]]
 
 
+def test_random_texts_of_documents_longer_than_a_window_are_shared_as_they_are_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    long = scanned(tmp_path / "long", window=3)
+    put_labels(long, alpha)
+    with RunStore(long.database_path) as store:
+        held_out = store.held_out()
+    # Of each a stretch of four tokens is judged.
+    assert sum(len(window.token_ends) > 4 for window in held_out) > len(held_out) / 2
+    with serving(_answer) as server:
+        make_scores(_embedding(long, server.url))
+        own = [texts for texts in _lists(server) if len(texts) > 1]
+    shared = [texts for texts in own if len(texts) > SCAN["top"]]
+    assert [len(texts) for texts in shared] == [len(set(shared[0]))]
+    # A random text that is not found there would be embedded with those of each direction.
+    of_poles = {text for texts in own if texts not in shared for text in texts}
+    assert not of_poles & set(shared[0])
+    assert len(of_poles) <= 4 * SCAN["top"]
+
+
 def test_spend_of_the_judge_and_of_embeddings_stand_side_by_side(run: Run) -> None:
     put_labels(run, alpha)
     put_labels(run, lambda direction, pole: [Label(direction, pole, "a-model", f"on {direction}")])
@@ -147,15 +168,30 @@ def test_the_budget_is_one_for_the_judge_and_for_embeddings(run: Run) -> None:
 def test_a_judge_that_used_up_the_budget_leaves_none_of_it_for_embeddings(run: Run) -> None:
     put_labels(run, alpha)
     put_labels(run, lambda direction, pole: [Label(direction, pole, "a-model", f"on {direction}")])
-    # 120 tokens of each reply of the judge cost 0.12; 0.6 is set aside for the longest.
-    table = '[models.embedder]\ninput = 1\noutput = 0\n[models."a-judge"]\ninput = 0\noutput = 1000'
-    Path("prices.toml").write_text(table, encoding="utf-8")
-    with serving(_answer) as server:
-        make_scores(_embedding(run, server.url, judge="a-judge", budget=0.7, concurrency=1))
-    with RunStore(run.database_path) as store:
-        spend = {item.model: item for item in store.spend()}
-    assert sum(item.cost or 0.0 for item in spend.values()) <= 0.7
-    assert 0.02 * spend["a-judge"].requests == pytest.approx(spend["a-judge"].cost)
+    # 20 tokens of each reply of the judge cost 0.02; 0.6 is set aside for the longest.
+    prices = "[models.embedder]\ninput = 250\noutput = 0\n"
+    prices += '[models."a-judge"]\ninput = 0\noutput = 1000\n'
+    Path("prices.toml").write_text(prices, encoding="utf-8")
+
+    def metered(number: int, body: Body) -> Response:
+        if "input" not in body:
+            return _vectors(body)
+        tokens = len(json.dumps(body["input"]))
+        return Response(
+            json.dumps(json.loads(_vectors(body).body) | {"usage": {"prompt_tokens": tokens}})
+        )
+
+    costs = []
+    with serving(metered) as server:
+        for budget in (1.2, 1e6):
+            make_scores(_embedding(run, server.url, judge="a-judge", budget=budget, concurrency=1))
+            with RunStore(run.database_path) as store:
+                costs.append({item.model: item.cost or 0.0 for item in store.spend()})
+    limited, unlimited = costs
+    assert limited["a-judge"] > 0
+    assert sum(limited.values()) <= 1.2
+    # Either alone would have been within it.
+    assert max(unlimited.values()) < 1.2 < sum(unlimited.values())
 
 
 def test_what_failed_is_counted_by_its_reason_and_asked_again(run: Run) -> None:
