@@ -26,7 +26,7 @@ from builder.endpoint.embeddings import (
 )
 from builder.endpoint.estimate import Estimate, answered, estimate_questions
 from builder.endpoint.messages import Fault, Question, Reply
-from builder.endpoint.prices import Price, check_budget, find_price
+from builder.endpoint.prices import check_budget, find_price, price_of_requests
 from builder.endpoint.replies import REPLIES, Replies, key_of
 from builder.errors import ConfigError, LabelerError
 from builder.labels.answers import read_reply
@@ -135,7 +135,7 @@ def plan_labels(run: Run, *, retry_failed: bool = False, batch: bool = False) ->
     settings = _checked(run)
     if settings.labeler == "keywords":
         return Estimate()
-    access, price = Access.of(settings), _price(settings, batch)
+    access, price = Access.of(settings), price_of_requests(settings, batch=batch)
     with RunStore(run.database_path) as store, contextlib.ExitStack() as stack:
         place = run.folder / REPLIES
         replies = stack.enter_context(Replies(place)) if place.is_file() else None
@@ -253,7 +253,7 @@ def _results(
     if replies is None:
         found = keyword_results(evidences(store), background)
         return [item for results in tqdm(found, **_bar(poles)) for item in results]
-    access, price = Access.of(settings), _price(settings, batch)
+    access, price = Access.of(settings), price_of_requests(settings, batch=batch)
     faults = None
     if batch or replies.batches():
         faults = _ask_in_batch(store, run, settings, replies, background, retry_failed, batch)
@@ -281,11 +281,6 @@ def _kept_results(store: RunStore, settings: LabelSettings, replies: Replies) ->
         return [item for results in found for item in results]
 
 
-def _price(settings: LabelSettings, batch: bool) -> Price | None:
-    price = find_price(settings)
-    return price.batched() if price and batch else price
-
-
 def _ask_in_batch(
     store: RunStore,
     run: Run,
@@ -307,7 +302,7 @@ def _ask_in_batch(
     def asked() -> Iterator[Question]:
         return questions(evidences(store), background, settings)
 
-    price, prices = _price(settings, True), known_prices(run.settings)
+    price, prices = price_of_requests(settings, batch=True), known_prices(run.settings)
     job = BatchJob(STAGE, run.folder, price, settings.budget, again, prices)
     if batch:
         return answer_batch(asked, Access.of(settings), replies, job)

@@ -15,7 +15,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from builder.config import LabelSettings
 from builder.endpoint.access import Access
 from builder.endpoint.as_ready import as_ready
 from builder.endpoint.batch import BatchJob
@@ -23,7 +22,7 @@ from builder.endpoint.client import NOT_ASKED
 from builder.endpoint.embeddings import Embedded
 from builder.endpoint.estimate import Estimate, answered, estimate_questions
 from builder.endpoint.messages import Fault, Question, Reply
-from builder.endpoint.prices import Price, find_price
+from builder.endpoint.prices import find_price, price_of_requests
 from builder.endpoint.replies import REPLIES, Replies, key_of
 from builder.errors import ConfigError, LabelerError
 from builder.execute import disk_errors
@@ -124,7 +123,7 @@ def _ask_in_batches(
     def again(question: Question, reply: Reply) -> bool:
         return retry_failed and not is_whole(question, reply)
 
-    price = _price(judge, batch=True)
+    price = price_of_requests(judge, batch=True)
     job = BatchJob(STAGE, run.folder, price, judge.budget, again, asked.prices)
     with RunStore(run.database_path) as store:
         rounds = Rounds(store, [work for work in due if not work.by_words])
@@ -133,11 +132,6 @@ def _ask_in_batches(
         else:
             ask_in_batches(rounds, Access.of(judge), asked.replies, job, faults)
     asked.recount()
-
-
-def _price(settings: LabelSettings, *, batch: bool) -> Price | None:
-    price = find_price(settings)
-    return price.batched() if price and batch else price
 
 
 def plan_scores(run: Run, *, retry_failed: bool = False, batch: bool = False) -> Estimate | None:
@@ -166,7 +160,7 @@ def plan_scores(run: Run, *, retry_failed: bool = False, batch: bool = False) ->
         total = Estimate()
         # What labelers share is asked where it is due for one of them.
         if judge is not None and judged is not None:
-            price = _price(judge, batch=batch)
+            price = price_of_requests(judge, batch=batch)
             total += estimate_questions(planned.asked(due), judged.kept, price, judged.in_batch)
             total += answered(planned.asked(rest))
         if embedder is not None:

@@ -62,15 +62,15 @@ class EmbeddingClient(ChatClient):
     _path = "/embeddings"
     _setting = "label.embedding_model"
 
-    @property
-    def name(self) -> str:
-        """The model, as pages name it."""
-        return self._access.public_model
-
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         # The questions that this client had answered itself; their lists are as new as can be.
         self._fresh: set[str] = set()
+
+    @property
+    def name(self) -> str:
+        """The model, as pages name it."""
+        return self._access.public_model
 
     def embed(self, texts: Sequence[str]) -> Vectors | Fault:
         """One vector for each text, [texts, width], or why there is none.

@@ -80,6 +80,12 @@ def find_price(settings: LabelSettings, folder: Path | None = None) -> Price | N
     return None
 
 
+def price_of_requests(settings: LabelSettings, *, batch: bool) -> Price | None:
+    """As :func:`find_price`, of requests that go one by one or through the endpoint's batches."""
+    price = find_price(settings)
+    return price.batched() if price and batch else price
+
+
 def check_budget(settings: LabelSettings) -> None:
     """Raises ConfigError for a budget that cannot be kept, since no price is known."""
     is_priced = settings.labeler == "keywords" or find_price(settings) is not None
