@@ -1,6 +1,6 @@
 """What do labels and scores cost beyond the model's own work? With a server that answers at once.
 
-    OMP_NUM_THREADS=1 python bench/labels.py /tmp/labels-bench [--directions 1000]
+    OMP_NUM_THREADS=1 python bench/labels.py FOLDER [--directions 1000]
 
 Makes up a scanned run (both poles of so many directions, 20 examples of 97 tokens each, 600 random
 documents), then labels and scores it as `weightatlas label` and `weightatlas score` do, detection

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from builder.records import HAND, POLES, Label, Pole, Score
 from builder.run_folder import Run
@@ -53,3 +55,14 @@ def candidates_of(direction: str, pole: Pole) -> list[Label]:
         Label(direction, pole, "a-model", text, candidate=at, is_chosen=at == 1, confidence=0.5)
         for at, text in enumerate(texts)
     ]
+
+
+def judged_by(run: Run, url: str, *, label: dict[str, Any] | None = None, **score: object) -> Run:
+    """The run with a judge at that address; ``label`` and ``score`` are further settings."""
+    settings = run.settings
+    own = {"api_key_env": "LABEL_KEY", "base_url": url, "concurrency": 4} | (label or {})
+    update = {
+        "score": settings.score.model_copy(update={"model": "a-judge", "base_url": url} | score),
+        "label": settings.label.model_copy(update=own),
+    }
+    return dataclasses.replace(run, settings=settings.model_copy(update=update))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,11 @@ import pytest
 
 from builder.endpoint import batch
 from builder.records import Label, Pole
-from builder.run_folder import Run
 from builder.score_stage import make_scores, plan_scores
 from builder.store import RunStore
 from tests.endpoint.asking import environment
 from tests.endpoint.batch_server import completion_body, serving_batches
-from tests.scores.running import put_labels, scanned
+from tests.scores.running import judged_by, put_labels, scanned
 
 __all__ = ["environment"]
 
@@ -39,17 +37,6 @@ def _one(direction: str, pole: Pole) -> list[Label]:
     return [Label(direction, pole, "a-model", f"alpha3 of {direction} {pole}")]
 
 
-def _judged_by(run: Run, url: str, **score: object) -> Run:
-    settings = run.settings
-    chosen = {"model": "a-judge", "base_url": url} | score
-    own = {"api_key_env": "LABEL_KEY", "base_url": url}
-    update = {
-        "score": settings.score.model_copy(update=chosen),
-        "label": settings.label.model_copy(update=own),
-    }
-    return dataclasses.replace(run, settings=settings.model_copy(update=update))
-
-
 def test_verdicts_that_former_settings_asked_for_are_kept_for_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,13 +44,13 @@ def test_verdicts_that_former_settings_asked_for_are_kept_for_them(
     run = scanned(tmp_path / "one")
     put_labels(run, _one)
     with serving_batches(_good) as server:
-        former = _judged_by(run, server.url)
+        former = judged_by(run, server.url)
         with monkeypatch.context() as patch:
             patch.setattr(batch, "_wait", _die)
             with pytest.raises(Killed):
                 make_scores(former, batch=True)
         asked = len(server.lines(0))
-        other = _judged_by(run, server.url, batch=5)
+        other = judged_by(run, server.url, batch=5)
         assert make_scores(other, batch=True) == {"scored": 8, "unparsed_texts": 0}
         more = len(server.lines(1))
         plan = plan_scores(former, batch=True)

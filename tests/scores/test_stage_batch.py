@@ -24,7 +24,7 @@ from builder.store import RunStore
 from tests.endpoint.asking import environment
 from tests.endpoint.batch_server import BatchServer, completion_body, serving_batches
 from tests.labels.endpoint import Response, serving
-from tests.scores.running import all_scores, candidates_of, put_labels, scanned
+from tests.scores.running import all_scores, candidates_of, judged_by, put_labels, scanned
 
 __all__ = ["environment"]
 
@@ -43,17 +43,6 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     return scanned(tmp_path / "one")
-
-
-def _judged_by(run: Run, url: str, *, label: Body | None = None, **score: object) -> Run:
-    settings = run.settings
-    chosen = {"model": "a-judge", "base_url": url} | score
-    own = {"api_key_env": "LABEL_KEY", "base_url": url} | (label or {})
-    update = {
-        "score": settings.score.model_copy(update=chosen),
-        "label": settings.label.model_copy(update=own),
-    }
-    return dataclasses.replace(run, settings=settings.model_copy(update=update))
 
 
 def _said(body: Body) -> list[str]:
@@ -104,9 +93,9 @@ def test_batches_give_the_scores_that_single_questions_do_at_their_price(
         put_labels(each, candidates_of)
         put_labels(each, lambda direction, pole: [Label(direction, pole, "b", f"beta2 {pole}")])
     with serving(lambda number, body: Response(json.dumps(_grades(body)))) as live:
-        summary = make_scores(_judged_by(other, live.url, label={"concurrency": 1}))
+        summary = make_scores(judged_by(other, live.url, label={"concurrency": 1}))
     with serving_batches(_good) as server:
-        judged = _judged_by(run, server.url)
+        judged = judged_by(run, server.url)
         assert make_scores(judged, batch=True) == summary
         assert make_scores(judged, batch=True) == summary
         assert (len(server.batches), server.live) == (2, 0)
@@ -157,7 +146,7 @@ def test_a_process_that_is_killed_in_either_round_goes_on_with_the_same_batches(
     }
     put_labels(run, candidates_of)
     with serving_batches(_good) as server:
-        judged = _judged_by(run, server.url)
+        judged = judged_by(run, server.url)
         with monkeypatch.context() as patch:
             _die_at(patch, *places[at], number)
             with pytest.raises(Killed):
@@ -177,7 +166,7 @@ def test_what_is_on_its_way_is_collected_without_batches_too_and_not_asked_again
 ) -> None:
     put_labels(run, _one)
     with serving_batches(_good) as server:
-        judged = _judged_by(run, server.url)
+        judged = judged_by(run, server.url)
         before = plan_scores(judged, batch=True)
         assert before is not None
         with monkeypatch.context() as patch:
@@ -200,7 +189,7 @@ def test_what_is_on_its_way_is_collected_without_batches_too_and_not_asked_again
 def test_a_plan_of_batches_has_their_price(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     put_labels(run, _one)
     with serving_batches(_good) as server:
-        judged = _judged_by(run, server.url)
+        judged = judged_by(run, server.url)
         live, batched = plan_scores(judged), plan_scores(judged, batch=True)
         flags = ["--model", "a-judge", "--base-url", server.url, "--batch"]
         flags += ["--set", "label.api_key_env=LABEL_KEY"]
@@ -230,7 +219,7 @@ def test_what_a_batch_leaves_open_is_counted_by_its_reason_and_asked_again(run: 
         return (200, completion_body("I would rather not")) if kind == "unread" else _good(request)
 
     with serving_batches(answer) as server:
-        judged = _judged_by(run, server.url, batch=5)
+        judged = judged_by(run, server.url, batch=5)
         summary = make_scores(judged, batch=True)
         scores = all_scores(run)
         reasons = {name for score in scores for name in score.faults}
@@ -273,7 +262,7 @@ def test_a_batch_that_did_not_end_well_is_an_error_and_the_rest_is_asked_later(
 
     with serving_batches(some) as server:
         server.status = status
-        judged = _judged_by(run, server.url)
+        judged = judged_by(run, server.url)
         with pytest.raises(LabelerError, match=f"{status}.*7 of"):
             make_scores(judged, batch=True)
         assert _cost(run)[0] == 7
@@ -301,13 +290,13 @@ def test_the_budget_holds_for_batches_and_for_embeddings_after_them(run: Run) ->
 
     with serving_batches(long) as server:
         near = {"embedding_model": "e", "api_key_env": "LABEL_KEY"}
-        small = _judged_by(run, server.url, label=near | {"budget": 12.0}, scorers=scorers)
+        small = judged_by(run, server.url, label=near | {"budget": 12.0}, scorers=scorers)
         summary = make_scores(small, batch=True)
         asked = len(_lines(server))
         assert summary["not_asked"] > 0
         limited = spent()
         assert sum(limited.values()) <= 12.0
-        more = _judged_by(run, server.url, label=near | {"budget": 1e6}, scorers=scorers)
+        more = judged_by(run, server.url, label=near | {"budget": 1e6}, scorers=scorers)
         assert make_scores(more, batch=True) == {"scored": 8, "unparsed_texts": 0}
         # Embeddings alone would have been within the budget, but not after what batches took.
         assert spent()["e"] < 12.0 < spent()["e"] + limited["a-judge"]
@@ -327,7 +316,7 @@ def test_a_stage_waits_for_the_batches_of_another_and_collects_its_own(
 ) -> None:
     put_labels(run, _one)
     with serving_batches(_good) as server:
-        judged = _judged_by(run, server.url)
+        judged = judged_by(run, server.url)
         access = Access("a-model", server.url)
         with Replies(run.folder / "replies.sqlite") as replies:
             replies.begin_batch("file-9", [], "labels", access, None)
@@ -343,7 +332,7 @@ def test_a_stage_waits_for_the_batches_of_another_and_collects_its_own(
         flags += ["--set", "label.api_key_env=LABEL_KEY"]
         assert cli.main(["label", str(run.folder), *flags]) == 1
         assert "verdicts on its labels are on their way in a batch" in capsys.readouterr().err
-        another = _judged_by(run, server.url, model="another")
+        another = judged_by(run, server.url, model="another")
         with pytest.raises(ConfigError, match=r"a batch of 'a-judge' at .* is not collected yet"):
             make_scores(another, batch=True)
         assert make_scores(judged, batch=True)["scored"] == 8
@@ -355,7 +344,7 @@ def test_what_was_asked_again_and_is_on_its_way_is_collected_though_no_score_is_
 ) -> None:
     put_labels(run, _one)
     with serving_batches(lambda request: (200, completion_body("no"))) as server:
-        judged = _judged_by(run, server.url)
+        judged = judged_by(run, server.url)
         assert make_scores(judged, batch=True)["scored"] == 0
         server.answer = _good
         with monkeypatch.context() as patch:

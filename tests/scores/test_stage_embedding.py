@@ -43,6 +43,12 @@ def _embedding(run: Run, url: str, *, judge: str = "", **label: object) -> Run:
     return dataclasses.replace(run, settings=settings.model_copy(update=update))
 
 
+def _but_for_thirty(bad: Response, number: int, body: Body) -> Response:
+    """Vectors, but a bad response for a list of thirty texts."""
+    del number
+    return bad if len(body["input"]) == 30 else _vectors(body)
+
+
 def _vectors(body: Body, letters: str = "aebtlph0123") -> Response:
     """Counts of a few letters; a server that was asked for verdicts says yes to all."""
     if "input" not in body:
@@ -200,9 +206,7 @@ def test_what_failed_is_counted_by_its_reason_and_asked_again(run: Run) -> None:
     with serving(_answer) as server:
         near = _embedding(run, server.url)
         for reason, bad in failing.items():
-            server.answer = lambda number, body, bad=bad: (  # type: ignore[misc]
-                bad if len(body["input"]) == 30 else _vectors(body)
-            )
+            server.answer = partial(_but_for_thirty, bad)
             put_labels(run, partial(_named, reason))
             (run.folder / "replies.sqlite").unlink(missing_ok=True)
             summary = make_scores(near)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from builder.score_stage import make_scores, plan_scores
 from builder.store import RunStore
 from tests.endpoint.asking import environment
 from tests.labels.endpoint import Response, completion, error, serving
-from tests.scores.running import all_scores, alpha, candidates_of, put_labels, scanned
+from tests.scores.running import all_scores, alpha, candidates_of, judged_by, put_labels, scanned
 
 __all__ = ["environment"]
 
@@ -28,19 +27,6 @@ Body = dict[str, Any]
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     return scanned(tmp_path / "one")
-
-
-def _judged_by(run: Run, url: str, *, label: Body | None = None, **score: object) -> Run:
-    """The run with a judge at that address."""
-    settings = run.settings
-    chosen = {"model": "a-judge", "base_url": url} | score
-    update = {
-        "score": settings.score.model_copy(update=chosen),
-        "label": settings.label.model_copy(
-            update={"api_key_env": "LABEL_KEY", "concurrency": 4} | (label or {})
-        ),
-    }
-    return dataclasses.replace(run, settings=settings.model_copy(update=update))
 
 
 def _said(body: Body) -> list[str]:
@@ -65,7 +51,7 @@ def test_a_models_labels_wait_for_a_judge(run: Run) -> None:
     assert make_scores(run) == {"scored": 8, "unparsed_texts": 0, "unjudged_labels": 8}
     assert {score.labeler for score in all_scores(run)} == {"keywords"}
     with serving(lambda number, body: _graded(body, lambda text: 7)) as server:
-        assert make_scores(_judged_by(run, server.url)) == {"scored": 8, "unparsed_texts": 0}
+        assert make_scores(judged_by(run, server.url)) == {"scored": 8, "unparsed_texts": 0}
     own = [score for score in all_scores(run) if score.labeler == "a-model"]
     assert {score.judge for score in own} == {"a-judge"}
     assert {round(item.verdict or 0, 3) for score in own for item in score.judged} == {0.7}
@@ -78,7 +64,7 @@ def test_a_models_labels_wait_for_a_judge(run: Run) -> None:
 def test_a_judge_named_by_its_folder_is_published_without_the_place(run: Run) -> None:
     put_labels(run, _one)
     with serving(lambda number, body: _graded(body, lambda text: 7)) as server:
-        make_scores(_judged_by(run, server.url, model="/home/alice/models/a-judge"))
+        make_scores(judged_by(run, server.url, model="/home/alice/models/a-judge"))
         assert server.requests[0]["model"] == "/home/alice/models/a-judge"
     with RunStore(run.database_path) as store:
         assert {score.judge for score in store.scores()} == {"a-judge"}
@@ -97,9 +83,9 @@ def test_of_several_candidates_the_best_on_select_texts_is_tested_on_others(run:
     with serving(
         lambda number, body: _graded(body, lambda text: 10 * (_said(body)[0] in text))
     ) as server:
-        make_scores(_judged_by(run, server.url))
+        make_scores(judged_by(run, server.url))
         asked = len(server.requests)
-        make_scores(_judged_by(run, server.url))
+        make_scores(judged_by(run, server.url))
         assert len(server.requests) == asked
     with RunStore(run.database_path) as store:
         labels = store.labels(candidates=True)
@@ -127,7 +113,7 @@ def test_what_was_chosen_stays_chosen_when_the_labels_are_put_again(run: Run) ->
     with serving(
         lambda number, body: _graded(body, lambda text: 10 * (_said(body)[0] in text))
     ) as server:
-        judged = _judged_by(run, server.url)
+        judged = judged_by(run, server.url)
         make_scores(judged)
         with RunStore(run.database_path) as store:
             chosen = store.labels()
@@ -149,7 +135,7 @@ def test_a_server_that_fails_half_of_the_requests_leaves_honest_numbers(run: Run
         return error(400, "no") if number % 2 else _graded(body, lambda text: 10)
 
     with serving(answer) as server:
-        judged = _judged_by(run, server.url, batch=5)
+        judged = judged_by(run, server.url, batch=5)
         summary = make_scores(judged)
         asked = len(server.requests)
         _check_half(all_scores(run))
@@ -176,7 +162,7 @@ def _check_half(scores: list[Score]) -> None:
 def test_replies_without_verdicts_are_asked_again_only_on_request(run: Run) -> None:
     put_labels(run, _one)
     with serving(lambda number, body: completion("I would rather not")) as server:
-        judged = _judged_by(run, server.url)
+        judged = judged_by(run, server.url)
         first = make_scores(judged)
         assert first["scored"] == 0
         asked = len(server.requests)
@@ -191,7 +177,7 @@ def test_replies_without_verdicts_are_asked_again_only_on_request(run: Run) -> N
 def test_a_plan_counts_what_is_then_asked_and_asks_nothing(run: Run) -> None:
     put_labels(run, _one)
     with serving(lambda number, body: _graded(body, lambda text: 9)) as server:
-        judged = _judged_by(run, server.url)
+        judged = judged_by(run, server.url)
         before = sorted(path.name for path in run.folder.iterdir())
         plan = plan_scores(judged)
         assert plan is not None
@@ -209,12 +195,12 @@ def test_what_the_budget_does_not_allow_is_not_asked_and_said(run: Run) -> None:
     put_labels(run, _one)
     prices = {"price_input": 5_000, "price_output": 25_000}
     with serving(lambda number, body: _graded(body, lambda text: 9)) as server:
-        judged = _judged_by(run, server.url, label={**prices, "model": "a-judge", "budget": 30.0})
+        judged = judged_by(run, server.url, label={**prices, "model": "a-judge", "budget": 30.0})
         summary = make_scores(judged)
         asked = len(server.requests)
         assert 0 < asked <= 30
         assert summary["not_asked"] == summary["unparsed_texts"] > 0
-        more = _judged_by(run, server.url, label={**prices, "model": "a-judge", "budget": 1e6})
+        more = judged_by(run, server.url, label={**prices, "model": "a-judge", "budget": 1e6})
         assert make_scores(more) == {"scored": 8, "unparsed_texts": 0}
         (spend,) = _spend(run)
         plan = plan_scores(more)
@@ -229,7 +215,7 @@ def test_what_was_spent_when_the_work_ends_half_way_is_in_the_database(run: Run)
         return error(401, "no more") if number == 3 else _graded(body, lambda text: 9)
 
     with serving(answer) as server:
-        judged = _judged_by(run, server.url, label={"concurrency": 1})
+        judged = judged_by(run, server.url, label={"concurrency": 1})
         with pytest.raises(LabelerError):
             make_scores(judged)
 
@@ -240,7 +226,7 @@ def test_what_was_spent_when_the_work_ends_half_way_is_in_the_database(run: Run)
 def test_a_budget_without_a_known_price_is_refused(run: Run) -> None:
     put_labels(run, _one)
     with pytest.raises(ConfigError, match="price of 'a-judge' is not known"):
-        make_scores(_judged_by(run, "http://127.0.0.1:9/v1", label={"budget": 1.0}))
+        make_scores(judged_by(run, "http://127.0.0.1:9/v1", label={"budget": 1.0}))
 
 
 def test_the_command_plans_scores_and_says_what_waits(
@@ -275,7 +261,7 @@ def _candidates(direction: str, pole: Any) -> list[Label]:
 def test_after_a_finished_run_a_plan_knows_which_candidates_were_chosen(run: Run) -> None:
     put_labels(run, _candidates)
     with serving(_of_the_chosen_word) as server:
-        judged = _judged_by(run, server.url)
+        judged = judged_by(run, server.url)
         make_scores(judged)
         asked = len(server.requests)
         with RunStore(run.database_path) as store:
@@ -300,7 +286,7 @@ def test_a_plan_counts_no_body_without_an_answer_unless_it_is_asked_again(run: R
 
     put_labels(run, _one)
     with serving(answer) as server:
-        judged = _judged_by(run, server.url, label={"concurrency": 1})
+        judged = judged_by(run, server.url, label={"concurrency": 1})
         make_scores(judged)
         asked = len(server.requests)
         plan, retried = plan_scores(judged), plan_scores(judged, retry_failed=True)
