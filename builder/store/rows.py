@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from builder.records import Hookpoint, Pole
 
@@ -76,3 +77,14 @@ class Saturation:
     documents: tuple[int, ...]
     extremes: tuple[float, ...]
     gain: float | None
+
+
+class Peak(NamedTuple):
+    """The token on which an example peaks, as it stands in the text, and how far it reaches.
+
+    ``source`` is that of the document. A tuple: a run has hundreds of thousands.
+    """
+
+    token: str
+    source: str
+    value: float

@@ -19,11 +19,12 @@ from builder.records import (
     Spectrum,
 )
 from builder.store.example_tables import ExampleTables
+from builder.store.peak_tables import PeakTables
 from builder.store.rows import Count, DirectionRow, Saturation, SourceShare
 from builder.store.score_tables import ScoreTables
 
 
-class RunStore(ExampleTables, ScoreTables):
+class RunStore(ExampleTables, PeakTables, ScoreTables):
     """A run's database, opened for reading unless asked; use as a context manager."""
 
     def directions(self) -> list[DirectionRow]:
