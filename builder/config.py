@@ -272,10 +272,12 @@ class SiteSettings(Section):
 
     out: str = "site"
     title: str = "weightatlas"
-    #: Examples shown at each pole; half as many for a single role.
+    #: Examples at each pole; half as many for a single role.
     examples: Count = 20
-    #: Tokens shown on each side of the peak; half as many for a single role.
+    #: Tokens on each side of the peak, half of them shown at first; half as many for a single role.
     context: Count = 32
+    #: No site is made whose pages would take more megabytes; GitHub Pages takes 1,000.
+    largest_mb: Count = 900
 
 
 class Settings(Section):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -376,9 +376,8 @@ class Score:
         return self.auprc if self.scorer in RANKING else self.f1
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """One text that a label was judged on.
+class Judged(NamedTuple):
+    """One text that a label was judged on. A tuple: a run has a million of them.
 
     ``stratum``: ``pole`` (of the examples of this pole), ``other`` (of the other pole), ``middle``
     or ``random`` (of the held-out random documents: beyond the median, and below it). ``place`` is

@@ -12,6 +12,7 @@ from builder.execute.files import (
     write_json,
 )
 from builder.execute.local import InProcess
+from builder.execute.processes import Processes, usable_cores
 from builder.execute.units import (
     Checked,
     Executor,
@@ -29,6 +30,7 @@ __all__ = [
     "Files",
     "InProcess",
     "Job",
+    "Processes",
     "Unit",
     "check_units",
     "count_finished",
@@ -38,6 +40,7 @@ __all__ = [
     "read_json",
     "run_lock",
     "run_units",
+    "usable_cores",
     "write_atomically",
     "write_json",
 ]

@@ -18,6 +18,8 @@ from builder.pages.formats import fixed, short, signed, whole
 from builder.records import HISTOGRAM_BINS, Pole, Score
 
 _WIDTH, _HEIGHT = 560.0, 96.0
+#: Columns of a histogram at most.
+_COLUMNS = 64
 #: Singular values that are drawn of a spectrum; a full one may have thousands.
 DRAWN = 64
 
@@ -28,16 +30,18 @@ def _number(value: float) -> str:
 
 
 def _outline(heights: Sequence[float], step: float, bottom: float) -> str:
-    """The path of a filled step curve: one flat top per height, closed along the bottom."""
-    parts = [f"M0 {_number(bottom)}"]
-    x, last = 0.0, bottom
-    for height in heights:
-        if height != last:
-            parts.append(f"H{_number(x)}V{_number(height)}")
-            last = height
-        x += step
-    parts.append(f"H{_number(x)}V{_number(bottom)}Z")
-    return "".join(parts)
+    """The path of a filled step curve: one flat top per height, closed along the bottom.
+
+    In whole units and relative to the point before, which takes half the letters.
+    """
+    path = f"M0 {round(bottom)}"
+    x, y = 0, round(bottom)
+    for at, height in enumerate([*heights, bottom]):
+        if round(height) != y:
+            edge = round(at * step)
+            path += f"{f'h{edge - x}' if edge != x else ''}v{round(height) - y}"
+            x, y = edge, round(height)
+    return f"{path}H{round(len(heights) * step)}V{round(bottom)}Z"
 
 
 def histogram(
@@ -62,8 +66,12 @@ def histogram(
         return float(np.clip((value - low) / (high - low), 0, 1) * _WIDTH)
 
     floor = _HEIGHT - 22
-    top = math.log10(1 + int(kept.max())) if kept.size and kept.max() else 1.0
-    heights = [round(floor - math.log10(1 + int(n)) / top * (floor - 6), 1) for n in kept]
+    # A column takes several bins where there are more of them than the eye tells apart.
+    joint = -(-len(kept) // _COLUMNS)
+    columns = np.add.reduceat(kept, range(0, len(kept), joint))
+    sizes = np.log10(1 + columns)
+    heights = (floor - sizes / (sizes.max() or 1.0) * (floor - 6)).tolist()
+    step = _WIDTH / len(kept) * joint
     marks = ""
     for pole in ("max", "min"):
         values = examples.get(pole, ())
@@ -87,7 +95,7 @@ def histogram(
     return Markup(
         f'<svg class="plot hist" viewBox="0 0 {_number(_WIDTH)} {_number(_HEIGHT)}" role=img '
         f'aria-label="{label}" data-low={low:.3f} data-high={high:.3f}>'
-        f'<path class=area d="{_outline(heights, _WIDTH / len(kept), floor)}"/>'
+        f'<path class=area d="{_outline(heights, step, floor)}"/>'
         f'<path class=axis d="M0 {_number(floor)}H{_number(_WIDTH)}"/>'
         f'<path class=mean d="M{_number(x(mean))} 6V{_number(floor)}"/>'
         f"{marks}{numbers}"
@@ -135,7 +143,7 @@ def spectrum(
 
 
 def growth(documents: Sequence[int], extremes: Sequence[float], pole: Pole) -> Markup:
-    """A pole's extreme over growing shares of the corpus, one dot a share, doubling rightwards."""
+    """A pole's extreme over growing shares of the corpus, each share twice the one to its left."""
     width, height, edge = _WIDTH, _HEIGHT, 8.0
     low, high = min(extremes), max(extremes)
     spread = high - low or 1.0
@@ -144,7 +152,7 @@ def growth(documents: Sequence[int], extremes: Sequence[float], pole: Pole) -> M
     def at(n: int, value: float) -> str:
         x = edge + math.log2(max(1, n)) / last * (width - 2 * edge)
         y = edge + (high - value) / spread * (height - 34 - edge)
-        return f"{_number(x)} {_number(y)}"
+        return f"{round(x)} {round(y)}"
 
     points = [at(n, value) for n, value in zip(documents, extremes, strict=True)]
     floor = _number(height - 20)
@@ -162,8 +170,7 @@ def growth(documents: Sequence[int], extremes: Sequence[float], pole: Pole) -> M
     return Markup(
         f'<svg class="plot growth" viewBox="0 0 {_number(width)} {_number(height)}" role=img '
         f'aria-label="{label}"><path class=axis d="M0 {floor}H{_number(width)}"/>'
-        f'<path class="line {pole}" d="M{"L".join(points)}"/>'
-        f'<path class="dots {pole}" d="{"".join(f"M{point}h0" for point in points)}"/>{ends}</svg>'
+        f'<path class="line {pole}" d="M{"L".join(points)}h0"/>{ends}</svg>'
     )
 
 
@@ -228,10 +235,10 @@ def place_among(controls: Sequence[float], score: Score) -> Markup:
     """
     if score.f1 is None:
         return Markup("")
-    width, height, bins = _WIDTH, 40.0, 40
+    width, height, bins = _WIDTH, 40.0, 28
     counts, _ = np.histogram(controls, bins=bins, range=(0, 1))
     top = max(1, int(counts.max()))
-    heights = [round(height - 14 * n / top, 1) for n in counts.tolist()]
+    heights = [height - 14 * n / top for n in counts.tolist()]
     area = f'<path class=area d="{_outline(heights, width / bins, height)}"/>' if controls else ""
     label = f"F1 {fixed(score.f1, 2)}"
     marks = ""

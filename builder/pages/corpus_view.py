@@ -6,18 +6,21 @@ documents look like, and how far tuning moved the tokens where the base was scan
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
 from builder.pages import charts
-from builder.pages.spans import Pieces, Scale, highlight
+from builder.pages.packed import Packer
+from builder.pages.spans import near_peak
 from builder.pages.views import DirectionView
-from builder.records import POLES, Pole, Range, Shift
-from builder.store import RunStore, Saturation, SourceShare
+from builder.records import POLES, ROLES, Example, Pole, Range, Shift
+from builder.store import Saturation, SourceShare
 
 #: Sources listed at each pole.
-LISTED_SOURCES = 8
+LISTED_SOURCES = 5
 #: A source is called enriched at a q-value below this.
 ENRICHED = 0.05
 #: An extreme is called still rising if the last doubling of the corpus added more than this many
@@ -33,7 +36,6 @@ class SourceRow:
     share: float
     corpus_share: float
     enriched: bool
-    bar: Markup
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,41 +48,31 @@ class Growth:
 
 
 @dataclass(frozen=True, slots=True)
-class RandomView:
-    """A window of a random document; ``reach`` is the share of the reservoir it goes beyond."""
-
-    reach: float
-    value: float
-    role: str
-    source: str
-    doc_id: int
-    duplicates: int
-    html: Markup
-    values: str
-    earlier: bool
-
-
-@dataclass(frozen=True, slots=True)
 class CorpusView:
     """All of it, by pole; ``moved`` are (role's range in the base, shift) where it was scanned."""
 
     sources: dict[Pole, tuple[SourceRow, ...]]
     further_sources: dict[Pole, int]
     growth: dict[Pole, Growth]
-    between: dict[Pole, tuple[RandomView, ...]]
+    #: How many random documents the page's script shows at each pole.
+    between: dict[Pole, int]
     moved: tuple[tuple[Range, Shift], ...]
 
 
-def corpus_view(store: RunStore, item: DirectionView, scale: Scale, context: int) -> CorpusView:
-    """What the corpus says of a direction; ``context`` tokens are quoted around a random peak."""
-    sources = store.sources(item.row.id)
-    rows = {pole: tuple(_row(s) for s in sources if s.pole == pole) for pole in POLES}
+def corpus_view(
+    item: DirectionView,
+    sources: Sequence[SourceShare],
+    saturation: Sequence[Saturation],
+    between: Sequence[Example],
+) -> CorpusView:
+    """What the corpus says of a direction, from what was read of it."""
+    rows = {pole: [_row(held) for held in sources if held.pole == pole] for pole in POLES}
     base = {extent.role: extent for extent in item.base_ranges}
     return CorpusView(
-        sources={pole: rows[pole][:LISTED_SOURCES] for pole in POLES},
+        sources={pole: tuple(rows[pole][:LISTED_SOURCES]) for pole in POLES},
         further_sources={pole: len(rows[pole][LISTED_SOURCES:]) for pole in POLES},
-        growth={held.pole: _growth(held) for held in store.saturation(item.row.id)},
-        between=_between(store, item, scale, context),
+        growth={held.pole: _growth(held) for held in saturation},
+        between={pole: sum(example.pole == pole for example in between) for pole in POLES},
         moved=tuple((base[shift.role], shift) for shift in item.shifts if shift.role in base),
     )
 
@@ -92,7 +84,6 @@ def _row(held: SourceShare) -> SourceRow:
         share=share,
         corpus_share=corpus,
         enriched=held.q_value < ENRICHED,
-        bar=charts.bar([("fill", share)], f"{share:.0%} of the tail, {corpus:.0%} of the corpus"),
     )
 
 
@@ -104,27 +95,35 @@ def _growth(held: Saturation) -> Growth:
     )
 
 
-def _between(
-    store: RunStore, item: DirectionView, scale: Scale, context: int
-) -> dict[Pole, tuple[RandomView, ...]]:
-    found: dict[Pole, list[RandomView]] = {pole: [] for pole in POLES}
-    examples = store.quantile_examples(item.row.id)
+def pack_between(
+    examples: Sequence[Example],
+    places: Mapping[tuple[int, int], int],
+    packer: Packer,
+    context: int,
+) -> list[list[Any]]:
+    """Adds random documents' activations to a page's file; gives their part of its header.
+
+    Rows of [pole, share of the reservoir it goes beyond, value, place in the run's file of random
+    documents, near-duplicates, peak, role, first token of those that are shown, how many they
+    are], the one nearest the pole first, as among the examples. ``places`` are those in that file
+    by document and first token; ``context`` tokens are shown on each side of the peak.
+    """
     counts = {pole: sum(example.pole == pole for example in examples) for pole in POLES}
-    for example in examples:
-        window = example.window
-        highlighted = highlight(example, Pieces.of(window), scale, context)
-        found[example.pole].append(
-            RandomView(
-                reach=(example.place + 0.5) / counts[example.pole],
-                value=example.value,
-                role=example.role,
-                source=window.source,
-                doc_id=window.doc_id,
-                duplicates=example.duplicates,
-                html=highlighted.html,
-                values=highlighted.values,
-                earlier=window.start + max(0, example.peak - context) > 0,
-            )
+    rows = []
+    for example in sorted(examples, key=lambda held: (POLES.index(held.pole), -held.place)):
+        shown = near_peak(example, context)
+        packer.values(shown.activations, shown.base_activations)
+        rows.append(
+            [
+                POLES.index(example.pole),
+                round((example.place + 0.5) / counts[example.pole], 3),
+                round(example.value, 4),
+                places[example.window.doc_id, example.window.start],
+                example.duplicates,
+                example.peak,
+                ROLES.index(example.role),
+                shown.window.start - example.window.start,
+                len(shown.activations),
+            ]
         )
-    # The one nearest the pole first, as among the examples.
-    return {pole: tuple(reversed(views)) for pole, views in found.items()}
+    return rows

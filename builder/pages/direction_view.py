@@ -1,48 +1,40 @@
-"""What does a direction's own page hold? Its examples, histograms and numbers, as plain values."""
+"""What does a direction's own page hold? Its examples, histograms and numbers, as plain values.
+
+Many directions are read from the database at once: one query for each of them would look through
+whole tables every time, and take longer than making the page.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
 from builder.config import SiteSettings
 from builder.pages import charts
-from builder.pages.corpus_view import CorpusView, corpus_view
-from builder.pages.label_view import Chance, chance_of
-from builder.pages.score_view import PoleScores, pole_scores
-from builder.pages.spans import STEPS, Pieces, Scale, highlight, is_cut
+from builder.pages.corpus_view import CorpusView, corpus_view, pack_between
+from builder.pages.example_view import Examples, ExampleView, examples_view, opening, pack
+from builder.pages.label_view import chance_of
+from builder.pages.packed import Packer
+from builder.pages.score_view import STRATUM_NAMES, PoleScores, Texts, pole_scores
+from builder.pages.similar_view import SimilarLabels, SimilarView
+from builder.pages.spans import STEPS, Pieces, Scale
 from builder.pages.views import DirectionView, RunView
-from builder.records import ANY_ROLE, CONTENT_ROLES, POLES, ROLES, Example, Pole, Range, Window
-from builder.store import RunStore
-
-
-@dataclass(frozen=True, slots=True)
-class ExampleView:
-    """One max-activating example as its article shows it."""
-
-    #: Place in the page (``max-user-3``) and the lists it belongs to (``any user``).
-    anchor: str
-    lists: str
-    role: str
-    value: float
-    #: Standard deviations of its role from its role's mean; None where they are not known.
-    distance: float | None
-    peak: str
-    html: Markup
-    #: Activations of the coloured tokens, for the page's script.
-    values: str
-    cut: bool
-    #: First and last token of the window within the document, from 1.
-    first: int
-    last: int
-    earlier: bool
-    doc_id: int
-    source: str
-    duplicates: int
-    repeats: int
+from builder.records import (
+    ANY_ROLE,
+    CONTENT_ROLES,
+    POLES,
+    Example,
+    Histogram,
+    Pole,
+    Range,
+    Score,
+    Window,
+)
+from builder.store import AT_ONCE, ListedExample, RunStore, Saturation, SourceShare
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +54,7 @@ class PeakStats:
 class DirectionPage:
     """Everything on a direction's page that is not in its :class:`DirectionView`."""
 
-    examples: dict[Pole, tuple[ExampleView, ...]]
-    #: Lists one can switch to, with how many examples each has; the first one is shown at first.
-    lists: tuple[tuple[str, int], ...]
+    examples: Examples
     peaks: dict[Pole, PeakStats | None]
     scale: Scale
     legend: tuple[tuple[str, float], ...]
@@ -72,88 +62,121 @@ class DirectionPage:
     corpus: CorpusView
     #: How the label that stands for each pole was scored; None where it was not.
     scores: dict[Pole, PoleScores | None]
+    alike: SimilarView
+    #: Tokens on each side of the peak that are shown at first.
+    context: int
+    #: The script file that the page loads: all examples and all judged texts.
+    script: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
-    """What the pages of all directions of a run are made with.
+class _Read:
+    """What the database holds of one direction."""
 
-    ``documents`` are the sources' shares of the corpus, to hold the examples' sources against;
-    ``held_out`` the random texts that labels are scored on, by place.
-    """
-
-    documents: Mapping[str, float]
-    held_out: Sequence[Window]
-    chance: Chance
-
-    @classmethod
-    def of(cls, run: RunView, store: RunStore) -> Shared:
-        """That of a run."""
-        return cls(run.document_shares(), store.held_out(), run.control_scores)
+    listed: Sequence[ListedExample]
+    between: Sequence[Example]
+    histograms: Sequence[Histogram]
+    sources: Sequence[SourceShare]
+    saturation: Sequence[Saturation]
+    scores: Sequence[Score]
 
 
-def read_page(
-    store: RunStore, item: DirectionView, shared: Shared, site: SiteSettings
-) -> DirectionPage:
-    """The examples and histograms of one direction; ``site`` says how many and how much text.
+class PageReader:
+    """The pages of a run's directions, read in batches; ``site`` says how much each shows.
 
     The joint list has ``site.examples`` at each pole and ``site.context`` tokens on each side of
-    the peak; the lists of single roles have half of both, for they are many and rarely read.
+    the peak, half of which are shown at first; the lists of single roles have half of both, for
+    they are many and rarely read.
     """
-    each = max(1, site.examples // 2)
-    ranked = [example for example in store.examples(item.row.id) if example.place < each]
-    every = store.examples(item.row.id, role=ANY_ROLE)
-    best = [example for example in every if example.place < site.examples]
-    scale = colour_scale([*best, *ranked], item.ranges)
-    extents = {extent.role: extent for extent in item.ranges}
-    in_any, in_role = {_key(example) for example in best}, {_key(example) for example in ranked}
-    unique = {_key(example): example for example in (*best, *ranked)}
-    views: dict[Pole, list[ExampleView]] = {pole: [] for pole in POLES}
-    for key, example in unique.items():
-        lists = " ".join([ANY_ROLE] * (key in in_any) + [example.role] * (key in in_role))
-        context = site.context if key in in_any else max(1, site.context // 2)
-        views[example.pole].append(_example_view(example, extents, scale, context, lists))
-    examples: dict[Pole, tuple[ExampleView, ...]] = {
-        "max": tuple(sorted(views["max"], key=lambda view: (-view.value, view.doc_id, view.role))),
-        "min": tuple(sorted(views["min"], key=lambda view: (view.value, view.doc_id, view.role))),
-    }
-    return DirectionPage(
-        examples=examples,
-        lists=_lists(examples),
-        peaks={
-            pole: peak_stats(
-                [view for view in examples[pole] if ANY_ROLE in view.lists.split()],
-                shared.documents,
-            )
-            for pole in POLES
-        },
-        scale=scale,
-        legend=tuple(
-            (f"n{-step}" if step < 0 else f"p{step}" if step else "z", scale.value_at(step))
-            for step in range(-STEPS, STEPS + 1)
-        ),
-        histograms=_histograms(store, item, examples, extents),
-        corpus=corpus_view(store, item, scale, max(1, site.context // 2)),
-        scores=_scores(store, item, every, examples, shared),
-    )
 
+    def __init__(self, run: RunView, store: RunStore, site: SiteSettings) -> None:
+        self._run, self._store, self._site = run, store, site
+        self._documents = run.document_shares()
+        reservoir, held_out = store.reservoir(), store.held_out()
+        #: The random documents of the run, in the order of their file.
+        self.texts: list[Window] = [*reservoir, *held_out]
+        self._places = {(w.doc_id, w.start): at for at, w in enumerate(self.texts)}
+        self._held_out = len(reservoir)
+        self._alike = SimilarLabels(run, store)
 
-def _scores(
-    store: RunStore,
-    item: DirectionView,
-    examples: Sequence[Example],
-    shown: Mapping[Pole, Sequence[ExampleView]],
-    shared: Shared,
-) -> dict[Pole, PoleScores | None]:
-    held = store.scores(item.row.id, judged=True, candidates=True)
-    lists = {pole: [example for example in examples if example.pole == pole] for pole in POLES}
-    anchors = {view.anchor for views in shown.values() for view in views}
-    found: dict[Pole, PoleScores | None] = {}
-    for pole in POLES:
-        view = item.poles[pole]
-        chance = chance_of(shared.chance, view.score.score) if view.score else ()
-        found[pole] = pole_scores(view, held, lists, shared.held_out, anchors, chance)
-    return found
+    def pages(self, items: Sequence[DirectionView]) -> Iterator[DirectionPage]:
+        """The page of each direction, in order; AT_ONCE of them are in memory."""
+        for first in range(0, len(items), AT_ONCE):
+            own = items[first : first + AT_ONCE]
+            ids = [item.row.id for item in own]
+            store = self._store
+            listed = store.listed_examples_of(ids, within=max(1, self._site.examples // 2))
+            between, histograms = store.quantile_examples_of(ids), store.histograms_of(ids)
+            sources, saturation = store.sources_of(ids), store.saturation_of(ids)
+            scores = store.judged_scores_of(ids)
+            self._alike.read(ids)
+            for item, key in zip(own, ids, strict=True):
+                yield self._page(
+                    item,
+                    _Read(listed[key], between[key], histograms[key], sources[key],
+                          saturation[key], scores[key]),
+                )  # fmt: skip
+
+    def _page(self, item: DirectionView, read: _Read) -> DirectionPage:
+        site = self._site
+        every = [held.example for held in read.listed if held.any_place is not None]
+        best = [example for example in every if example.place < site.examples]
+        ranked = [
+            held.example
+            for held in read.listed
+            if held.place is not None and held.place < max(1, site.examples // 2)
+        ]
+        scale = colour_scale([*best, *ranked], item.ranges)
+        extents = {extent.role: extent for extent in item.ranges}
+        examples = examples_view(best, ranked, extents, scale, site.context)
+        packer = Packer()
+        header: dict[str, Any] = {
+            "scale": [round(value, 5) for value in (scale.low, scale.centre, scale.high)],
+            "context": opening(site.context),
+            **pack(examples, packer),
+            "between": pack_between(read.between, self._places, packer, opening(site.context)),
+        }
+        scores = self._scores(item, read.scores, every, examples)
+        header["judged"] = {pole: held.judged for pole, held in scores.items() if held}
+        header["strata"] = STRATUM_NAMES
+        return DirectionPage(
+            examples=examples,
+            peaks={
+                pole: peak_stats(
+                    [view for view in examples.views[pole] if ANY_ROLE in view.lists],
+                    self._documents,
+                )
+                for pole in POLES
+            },
+            scale=scale,
+            legend=tuple(
+                (f"n{-step}" if step < 0 else f"p{step}" if step else "z", scale.value_at(step))
+                for step in range(-STEPS, STEPS + 1)
+            ),
+            histograms=_histograms(read.histograms, examples, extents),
+            corpus=corpus_view(item, read.sources, read.saturation, read.between),
+            scores=scores,
+            alike=self._alike.of(item),
+            context=opening(site.context),
+            script=packer.file("page", header),
+        )
+
+    def _scores(
+        self,
+        item: DirectionView,
+        held: Sequence[Score],
+        every: Sequence[Example],
+        examples: Examples,
+    ) -> dict[Pole, PoleScores | None]:
+        shown = list(examples.every())
+        lists = {pole: [example for example in every if example.pole == pole] for pole in POLES}
+        found: dict[Pole, PoleScores | None] = {}
+        for pole in POLES:
+            view = item.poles[pole]
+            chance = chance_of(self._run.control_scores, view.score.score) if view.score else ()
+            texts = Texts(pole, lists, shown, self.texts, self._held_out)
+            found[pole] = pole_scores(view, held, texts, chance)
+        return found
 
 
 def colour_scale(examples: Sequence[Example], ranges: Sequence[Range]) -> Scale:
@@ -171,16 +194,25 @@ def colour_scale(examples: Sequence[Example], ranges: Sequence[Range]) -> Scale:
     return Scale(low=min(values), centre=centre, high=max(values))
 
 
-def peak_stats(examples: Sequence[ExampleView], documents: Mapping[str, float]) -> PeakStats | None:
-    """What most of these examples share; None without any.
+def peak_stats(views: Sequence[ExampleView], documents: Mapping[str, float]) -> PeakStats | None:
+    """What most of these examples share; None without any."""
+    windows = [(view.example.window, view.example.peak) for view in views]
+    tokens = [Pieces.text_at(window, peak) for window, peak in windows]
+    return common(tokens, [window.source for window, _ in windows], documents)
 
-    Peak tokens are compared without case and surrounding space.
+
+def common(
+    tokens: Sequence[str], sources: Sequence[str], documents: Mapping[str, float]
+) -> PeakStats | None:
+    """What most examples share, by the tokens they peak on and the sources they come from.
+
+    Tokens are compared without case and surrounding space. None without any.
     """
-    if not examples:
+    if not tokens:
         return None
-    n = len(examples)
-    token, peaking = _commonest([example.peak.strip().casefold() for example in examples])
-    source, own = _commonest([example.source for example in examples])
+    n = len(tokens)
+    token, peaking = _commonest([text.strip().casefold() for text in tokens])
+    source, own = _commonest(sources)
     return PeakStats(token, peaking / n, n, source, own / n, documents.get(source))
 
 
@@ -188,53 +220,11 @@ def _commonest(texts: Sequence[str]) -> tuple[str, int]:
     return min(Counter(texts).items(), key=lambda pair: (-pair[1], pair[0]))
 
 
-def _key(example: Example) -> tuple[str, str, int]:
-    return (example.pole, example.role, example.window.doc_id)
-
-
-def _example_view(
-    example: Example, extents: dict[str, Range], scale: Scale, context: int, lists: str
-) -> ExampleView:
-    extent = extents.get(example.role)
-    known = extent is not None and extent.std > 0
-    window = example.window
-    pieces = Pieces.of(window)
-    highlighted = highlight(example, pieces, scale, context)
-    return ExampleView(
-        anchor=f"{example.pole}-{example.role}-{window.doc_id}",
-        lists=lists,
-        role=example.role,
-        value=example.value,
-        distance=(example.value - extent.mean) / extent.std if extent and known else None,
-        peak=pieces.text_of(example.peak),
-        html=highlighted.html,
-        values=highlighted.values,
-        cut=is_cut(example, context),
-        first=window.start + 1,
-        last=window.start + len(example.activations),
-        earlier=window.start + max(0, example.peak - context) > 0,
-        doc_id=window.doc_id,
-        source=window.source,
-        duplicates=example.duplicates,
-        repeats=example.repeats,
-    )
-
-
-def _lists(examples: dict[Pole, tuple[ExampleView, ...]]) -> tuple[tuple[str, int], ...]:
-    held = Counter(
-        name for views in examples.values() for view in views for name in view.lists.split()
-    )
-    return tuple((name, held[name]) for name in (ANY_ROLE, *ROLES) if held[name])
-
-
 def _histograms(
-    store: RunStore,
-    item: DirectionView,
-    examples: dict[Pole, tuple[ExampleView, ...]],
-    extents: dict[str, Range],
+    read: Sequence[Histogram], examples: Examples, extents: Mapping[str, Range]
 ) -> tuple[tuple[Range, Markup], ...]:
     """One chart per role that had tokens, all over the same stretch of activations."""
-    held = [item for item in store.histograms(item.row.id) if item.role in extents]
+    held = [item for item in read if item.role in extents]
     if not held:
         return ()
     low = min(extents[histogram.role].minimum for histogram in held)
@@ -242,7 +232,11 @@ def _histograms(
     drawn = []
     for histogram in held:
         spans = {
-            pole: [view.value for view in examples[pole] if view.role == histogram.role]
+            pole: [
+                view.example.value
+                for view in examples.views[pole]
+                if view.example.role == histogram.role
+            ]
             for pole in POLES
         }
         chart = charts.histogram(

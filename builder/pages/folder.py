@@ -2,16 +2,20 @@
 
 Everything is first rendered into a part folder inside ``out``; only when all of it is there do
 files move to their places, each by a rename, and only those whose bytes changed. The manifest lists
-what builds have written: nothing else is ever overwritten or removed. It is extended before the
-first file moves, so that a build killed in between leaves no file that nobody owns.
+what builds have written, with SHA-256 and size: nothing else is ever overwritten or removed. It is
+extended before the first file moves, so that a build killed in between leaves no file that nobody
+owns. It also says what a file was made of, where that is known: one that would be made of the same
+again need not be made.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from builder.errors import SiteError
@@ -21,6 +25,15 @@ PART = ".weightatlas-part"
 #: What may lie in a folder before the first build, and stays.
 WELCOME = frozenset({"README.md", ".gitkeep", ".gitignore", ".git"})
 _OWN_PATH = re.compile(r"^(?:[a-z0-9._-]+/)*[a-z0-9._-]+$")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file of the site as the manifest has it; ``made_of`` is empty where it is not known."""
+
+    sha256: str = ""
+    bytes: int = -1
+    made_of: str = ""
 
 
 class SiteFolder:
@@ -33,7 +46,7 @@ class SiteFolder:
         self.out = out
         self._part = out / PART
         self._owned = self._read_manifest()
-        self._new: dict[str, int] = {}
+        self._new: dict[str, Entry] = {}
         self._changed: list[str] = []
         if not self._owned:
             strangers = sorted(_names(out) - WELCOME - {PART, MANIFEST})
@@ -45,8 +58,39 @@ class SiteFolder:
                 )
         self._remove_part()
 
-    def put(self, path: str, content: bytes) -> None:
-        """Takes one file of the site; ``path`` is relative, ``/``-separated, ``[a-z0-9._-]``."""
+    def put(self, path: str, content: bytes, made_of: str = "") -> None:
+        """Takes one file of the site; ``path`` is relative, ``/``-separated, ``[a-z0-9._-]``.
+
+        ``made_of`` says in a few letters what it was made of, for the next build to compare.
+        """
+        target = self._claim(path)
+        entry = Entry(hashlib.sha256(content).hexdigest(), len(content), made_of)
+        self._new[path] = entry
+        known = self._owned.get(path)
+        if (
+            known
+            and (known.sha256, known.bytes) == (entry.sha256, entry.bytes)
+            and _is_of(target, entry.bytes)
+            and target.read_bytes() == content
+        ):
+            return
+        staged = self._part / path
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        staged.write_bytes(content)
+        self._changed.append(path)
+
+    def keep_all(self, paths: Sequence[str], made_of: str) -> bool:
+        """Whether the files that are there were all made of just that; then they stay."""
+        known = [self._owned.get(path) for path in paths]
+        if not made_of or any(entry is None or entry.made_of != made_of for entry in known):
+            return False
+        found = {path: entry for path, entry in zip(paths, known, strict=True) if entry}
+        if not all(_is_of(self._claim(path), entry.bytes) for path, entry in found.items()):
+            return False
+        self._new.update(found)
+        return True
+
+    def _claim(self, path: str) -> Path:
         if not _is_own(path):
             raise SiteError(f"{path!r}: not a path inside a site")
         if path in self._new:
@@ -56,21 +100,17 @@ class SiteFolder:
             raise SiteError(f"{target}: a link leads out of the site; remove it")
         if path not in self._owned and target.exists():
             raise SiteError(f"{target}: is in the way and was not made by weightatlas; remove it")
-        self._new[path] = len(content)
-        if target.is_file() and target.read_bytes() == content:
-            return
-        staged = self._part / path
-        staged.parent.mkdir(parents=True, exist_ok=True)
-        staged.write_bytes(content)
-        self._changed.append(path)
+        return target
 
     def finish(self) -> tuple[int, int, int]:
         """Moves the files to their places and removes those of earlier builds that are no more.
 
         Returns how many files were written and removed, and the size of the site in bytes.
         """
-        stale = sorted(self._owned - set(self._new))
-        self._write_manifest(self._owned | set(self._new))
+        stale = sorted(self._owned.keys() - self._new.keys())
+        # Until all have moved, nothing is said of what those that change are made of.
+        moving = {path: Entry() for path in self._changed}
+        self._write_manifest({**self._owned, **self._new, **moving})
         for path in self._changed:
             target = self.out / path
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -79,28 +119,37 @@ class SiteFolder:
             self._remove(path)
         self._write_manifest(self._new)
         self._remove_part()
-        return len(self._changed), len(stale), sum(self._new.values())
+        size = sum(entry.bytes for entry in self._new.values())
+        return len(self._changed), len(stale), size
 
     def give_up(self) -> None:
         """Removes what was rendered and never moved."""
         self._remove_part()
 
-    def _read_manifest(self) -> set[str]:
+    def _read_manifest(self) -> dict[str, Entry]:
         path = self.out / MANIFEST
         if not path.is_file():
-            return set()
+            return {}
         try:
             listed = json.loads(path.read_text(encoding="utf-8"))
             files = listed["files"] if listed["generator"] == "weightatlas" else None
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
             raise SiteError(f"{path}: not a manifest of weightatlas: {error}") from error
-        if not isinstance(files, list) or not all(map(_is_own, files)):
+        if isinstance(files, list):  # of a version that listed names only
+            files = {name: ["", -1, ""] for name in files if isinstance(name, str)}
+        if not isinstance(files, dict) or not all(map(_is_own, files)):
             raise SiteError(f"{path}: not a manifest of weightatlas; nothing was changed")
-        return {str(item) for item in files}
+        return {name: _entry(values) for name, values in files.items()}
 
-    def _write_manifest(self, files: Iterable[str]) -> None:
-        content = {"generator": "weightatlas", "files": sorted(files)}
-        text = json.dumps(content, indent=0) + "\n"
+    def _write_manifest(self, files: Mapping[str, Entry]) -> None:
+        # One line a file: the manifest lies in people's repositories.
+        lines = ",\n".join(
+            json.dumps(name)
+            + ":"
+            + json.dumps([e.sha256, e.bytes, e.made_of], separators=(",", ":"))
+            for name, e in sorted(files.items())
+        )
+        text = f'{{"generator":"weightatlas","files":{{\n{lines}\n}}}}\n'
         manifest = self.out / MANIFEST
         if manifest.is_file() and manifest.read_text(encoding="utf-8") == text:
             return
@@ -141,6 +190,19 @@ def _is_own(path: object) -> bool:
         and not any(part.strip(".") == "" for part in path.split("/"))
         and path not in WELCOME
     )
+
+
+def _entry(values: object) -> Entry:
+    """What a manifest says of a file; nothing where it is not what this version writes."""
+    match values:
+        case [str(sha256), int(size), str(made_of)]:
+            return Entry(sha256, size, made_of)
+        case _:
+            return Entry()
+
+
+def _is_of(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
 
 
 def _names(folder: Path) -> set[str]:

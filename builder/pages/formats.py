@@ -99,3 +99,17 @@ def place(text: str) -> str:
         return text
     parts = [part for part in re.split(r"[\\/]+", text) if part not in ("", "~")]
     return "\N{HORIZONTAL ELLIPSIS}/" + "/".join(parts[-2:])
+
+
+def bar_class(part: float | None) -> str:
+    """The class of a cell that shows a share from 0 to 1 as a bar behind it: ``w0`` to ``w20``."""
+    size = 0.0 if part is None or _missing(part) else min(1.0, max(0.0, part))
+    # A share that is there at all is to be seen.
+    return f"w{max(1, round(20 * size)) if size else 0}"
+
+
+def spaced(text: str) -> str:
+    """A token's text, with its white space to be seen where it has nothing else."""
+    if text.strip():
+        return text
+    return text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")

@@ -63,6 +63,16 @@ def direction_page(run: str, direction: str) -> str:
     return f"m/{run}/{direction}.html"
 
 
+def direction_script(run: str, direction: str) -> str:
+    """Path of the script file that a direction's page loads; both are file names."""
+    return f"m/{run}/d/{direction}.js"
+
+
+def texts_script(run: str) -> str:
+    """Path of the random documents that the pages of a model's directions refer to."""
+    return f"m/{run}/texts.js"
+
+
 def search_shard(run: str) -> str:
     """Path of the script that holds a model's rows for search."""
     return f"data/search-{run}.js"

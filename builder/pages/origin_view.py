@@ -5,10 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
-from builder.pages import charts
-from builder.pages.formats import share, short
+from builder.pages.formats import short
 from builder.pages.views import DirectionView, RunView
 
 #: A group of more ranks than this that follow each other is named by its first and last.
@@ -54,7 +51,6 @@ class Read:
 
     name: str
     share: float
-    bar: Markup
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +74,7 @@ def origin(run: RunView, item: DirectionView) -> OriginView:
         noise=_noise(item.row.sigma, spectrum.shuffled_floor, spectrum.rounding_floor)
         if spectrum
         else None,
-        reads=tuple(
-            Read(name, part, charts.bar([("fill", part)], share(part))) for name, part in reads
-        ),
+        reads=tuple(Read(name, part) for name, part in reads),
         space=SPACES.get(spectrum.space, "inputs") if spectrum else "inputs",
         total=sum(part for _, part in reads),
     )

@@ -21,11 +21,12 @@ from builder.pages.links import root_of
 from builder.pages.score_view import STRATUM_NAMES
 from builder.pages.spans import LONGEST_LABEL, LONGEST_REMARK, brief, plain, visible
 from builder.pages.views import CONTROL_LESSONS
+from builder.pages.written import lens_tokens, score_table, told_briefly
 from builder.records import CONTROLS, HAND
 
 #: Nothing is loaded from elsewhere, no inline script or style runs, no form is sent, and scripts
 #: put nothing into pages but text. See the notes on security in docs/decisions.md.
-CONTENT_SECURITY_POLICY = (
+CONTENT_SECURITY_POLICY = Markup(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "font-src 'self'; base-uri 'none'; form-action 'none'; "
     "require-trusted-types-for 'script'; trusted-types wa"
@@ -67,6 +68,11 @@ class Renderer:
             place=formats.place,
             money=formats.money,
             ranged=formats.ranged,
+            bar_class=formats.bar_class,
+            spaced=formats.spaced,
+            lens_tokens=lens_tokens,
+            told_briefly=told_briefly,
+            score_table=score_table,
         )
         self._environment.globals.update(
             site_title=site_title,

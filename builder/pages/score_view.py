@@ -1,21 +1,24 @@
 """How was a label scored? Counts by kind of text, the place among controls, and every judged text.
 
 Judged texts are named by their places in lists that the run keeps: a pole's examples, and the
-random documents held out. The page quotes a line of each, of the part that the judge saw; the
-examples it shows are linked as well.
+random documents held out. The page's script quotes a line of each, of the part that the judge saw;
+what it needs for that is in the page's file (see :mod:`builder.pages.packed`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from markupsafe import Markup
 
 from builder.pages import charts
+from builder.pages.example_view import ExampleView, anchor_of
+from builder.pages.formats import fixed
 from builder.pages.label_view import BY_COSINE, JUDGES_BY_RULE, Answer, PoleView, ScoreView
-from builder.pages.spans import Pieces, brief, visible
+from builder.pages.spans import plain
 from builder.records import (
     POLES,
     RANKING,
@@ -31,8 +34,8 @@ from builder.records import (
     Window,
 )
 
-#: Characters quoted of a judged text, and of one that the page shows anyway.
-QUOTED, QUOTED_SHOWN = 84, 48
+#: Characters quoted of a judged text that is not among those of the page's files.
+QUOTED = 84
 #: Random texts quoted of each stratum that were rightly judged; the others are named only.
 QUOTED_RIGHT = 6
 #: What the texts of each stratum are, in the reader's words.
@@ -71,41 +74,6 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a scorer's judge said of a text: ``said`` in a word or two, and whether it was wrong.
-
-    A cosine is never wrong by itself.
-    """
-
-    said: str
-    wrong: bool
-
-
-@dataclass(frozen=True, slots=True)
-class JudgedRow:
-    """One judged text with a verdict for each column; None where that scorer did not judge it.
-
-    ``anchor`` is its place on the page if it is among the examples shown.
-    """
-
-    html: Markup
-    anchor: str
-    verdicts: tuple[Verdict | None, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class JudgedPart:
-    """The judged texts of one stratum: ``rows`` quoted, ``rest`` by number of the document alone.
-
-    The rest are random texts that every scorer that judged them rightly said no to; cosines, which
-    say neither yes nor no, are left aside.
-    """
-
-    rows: tuple[JudgedRow, ...]
-    rest: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class CandidateRow:
     """One of several answers: text or failure, and the F1 that decided, if one did."""
 
@@ -122,7 +90,8 @@ class PoleScores:
 
     columns: tuple[Column, ...]
     chart: Markup
-    parts: Mapping[Stratum, JudgedPart]
+    #: The judged texts for the page's script: see :func:`_judged`.
+    judged: dict[str, Any]
     candidates: tuple[CandidateRow, ...]
 
     @property
@@ -152,24 +121,18 @@ class PoleScores:
         )
 
     @property
-    def judged(self) -> int:
+    def n_judged(self) -> int:
         """How many texts were judged."""
-        return sum(len(part.rows) + len(part.rest) for part in self.parts.values())
+        return sum(len(part[1]) + len(part[2]) for part in self.judged["parts"])
 
 
 def pole_scores(
-    view: PoleView,
-    scores: Sequence[Score],
-    examples: Mapping[Pole, Sequence[Example]],
-    held_out: Sequence[Window],
-    anchors: Collection[str],
-    controls: Sequence[float],
+    view: PoleView, scores: Sequence[Score], texts: Texts, controls: Sequence[float]
 ) -> PoleScores | None:
     """The scores of a pole's label; None where it has none and no candidates.
 
-    ``scores`` are those of the direction with judged texts and candidates, ``examples`` the lists
-    of both poles by place, ``anchors`` the examples that the page shows, and ``controls`` what
-    chance gives by the scorer that lists show.
+    ``scores`` are those of the direction with judged texts and candidates, ``texts`` where judged
+    ones are found, and ``controls`` what chance gives by the scorer that lists show.
     """
     if not view.answers or not view.text:
         return None
@@ -179,16 +142,14 @@ def pole_scores(
     candidates = _candidates(answer, own)
     if not answer.scores and not candidates:
         return None
-    texts = _Texts(view.pole, examples, held_out, anchors)
     parts = [judged.get(item.score.scorer, ()) for item in answer.scores]
     columns = tuple(
         Column(item, _counts(part, item.score.scorer))
         for item, part in zip(answer.scores, parts, strict=True)
     )
-    ranking = tuple(column.ranks for column in columns)
     main = answer.score
     chart = charts.place_among(controls, main.score) if main else Markup("")
-    return PoleScores(columns, chart, _parts(parts, ranking, texts), candidates)
+    return PoleScores(columns, chart, _judged(columns, parts, texts), candidates)
 
 
 def _candidates(answer: Answer, scores: Sequence[Score]) -> tuple[CandidateRow, ...]:
@@ -230,19 +191,24 @@ def _counts(judged: Sequence[Judged], scorer: Scorer) -> dict[Stratum, Count]:
     return found
 
 
-def _parts(
-    judged: Sequence[Sequence[Judged]], ranking: Sequence[bool], texts: _Texts
-) -> dict[Stratum, JudgedPart]:
+def _judged(
+    columns: Sequence[Column], judged: Sequence[Sequence[Judged]], texts: Texts
+) -> dict[str, Any]:
     """One row for each text, whichever scorers judged it, in the order of the lists.
 
-    ``ranking`` tells of each scorer whether it gives an order only.
+    ``scorers``, and ``parts`` of [stratum, rows, rest]. A row is [text, marked tokens or 0, tokens
+    seen or 0, a verdict for each scorer]: the text as :meth:`Texts.place` gives it, tokens seen as
+    [first, number] where they are not the whole window, and verdicts as :func:`_verdict` writes
+    them. The rest are documents of random texts that every scorer that judged them rightly said no
+    to; cosines, which say neither yes nor no, are left aside.
     """
+    ranking = tuple(column.ranks for column in columns)
     by_text: dict[tuple[int, int, int], list[Judged | None]] = {}
     for at, part in enumerate(judged):
         for item in part:
             key = (STRATA.index(item.stratum), item.place, item.doc_id)
             by_text.setdefault(key, [None] * len(judged))[at] = item
-    rows: dict[Stratum, list[JudgedRow]] = {stratum: [] for stratum in STRATA}
+    rows: dict[Stratum, list[list[Any]]] = {stratum: [] for stratum in STRATA}
     rest: dict[Stratum, list[int]] = {stratum: [] for stratum in STRATA}
     quoted_right = dict.fromkeys(STRATA, 0)
     for key in sorted(by_text):
@@ -256,65 +222,91 @@ def _parts(
                 rest[stratum].append(items[0].doc_id)
                 continue
         marked = next((item.marked for item in items if item.marked), ())
-        anchor, html = texts.quote(items[0], marked)
-        verdicts = tuple(
+        verdicts = [
             _verdict(item, ranks=ranks) if item else None
             for item, ranks in zip(by_text[key], ranking, strict=True)
-        )
-        rows[stratum].append(JudgedRow(html, anchor, verdicts))
-    return {stratum: JudgedPart(tuple(rows[stratum]), tuple(rest[stratum])) for stratum in STRATA}
+        ]
+        rows[stratum].append([*texts.place(items[0], marked), *verdicts])
+    return {
+        "scorers": [column.view.score.scorer for column in columns],
+        "parts": [[s, rows[s], rest[s]] for s in STRATA if rows[s] or rest[s]],
+    }
 
 
 def _is_right(item: Judged) -> bool:
     return item.verdict is not None and (item.verdict >= 0.5) == item.truth
 
 
-def _verdict(item: Judged, *, ranks: bool) -> Verdict:
+def _verdict(item: Judged, *, ranks: bool) -> int | list[Any]:
+    """0 for no and 1 for yes, 2 more if that is wrong; else [what was said, whether it is wrong].
+
+    A cosine is never wrong by itself.
+    """
     if item.verdict is None:
-        return Verdict("unparsed", wrong=False)
+        return ["unparsed", 0]
     if ranks:
-        return Verdict(f"{item.verdict:.2f}", wrong=False)
-    yes = item.verdict >= 0.5
-    said = "yes" if yes else "no"
-    if item.verdict not in (0.0, 1.0):
-        said += f" {item.verdict:.2f}"
-    return Verdict(said, wrong=not _is_right(item))
+        return [fixed(item.verdict, 2), 0]
+    yes, wrong = item.verdict >= 0.5, not _is_right(item)
+    if item.verdict in (0.0, 1.0):
+        return yes + 2 * wrong
+    return [f"{'yes' if yes else 'no'} {item.verdict:.2f}", int(wrong)]
 
 
-class _Texts:
-    """The texts that were judged at one pole of a direction."""
+class Texts:
+    """Where the texts that were judged at one pole of a direction stand in the page's files."""
 
     def __init__(
         self,
         pole: Pole,
         examples: Mapping[Pole, Sequence[Example]],
-        held_out: Sequence[Window],
-        anchors: Collection[str],
+        shown: Sequence[ExampleView],
+        random: Sequence[Window],
+        held_out: int,
     ) -> None:
+        """``examples`` are the joint lists by place, ``shown`` the rows of the page's own file,
+        ``random`` the windows of the run's file, of which those from ``held_out`` on are held out.
+        """
         self._pole = pole
         self._examples = {(at, example.place): example for at in POLES for example in examples[at]}
-        self._held_out = held_out
-        self._anchors = anchors
+        self._rows = {view.anchor: (at, view.example.window) for at, view in enumerate(shown)}
+        self._random, self._held_out = random, held_out
 
-    def quote(self, item: Judged, marked: Sequence[int]) -> tuple[str, Markup]:
-        """The anchor of a judged text on the page, if it is there, and a line of the text."""
+    def place(self, item: Judged, marked: Sequence[int]) -> tuple[Any, Any, Any]:
+        """(text, marked tokens, tokens seen) of a judged text, the last two 0 where there are none.
+
+        The text is its row in the page's own file, or ~place in the run's file of random ones, or
+        else [document, quoted text], the latter empty where the text is not known any more.
+        """
         if item.stratum in ("pole", "other"):
             other: Pole = "min" if self._pole == "max" else "max"
             pole = self._pole if item.stratum == "pole" else other
             example = self._examples.get((pole, item.place))
             if example is None or not _is_of(item, example.window):
-                return "", Markup("document {}").format(item.doc_id)
-            anchor = f"{pole}-{example.role}-{item.doc_id}"
-            is_shown = anchor in self._anchors
-            length = QUOTED_SHOWN if is_shown else QUOTED
-            tokens = marked or (example.peak - item.first,)
+                return [item.doc_id, ""], 0, 0
+            first = marked[0] if marked else max(0, example.peak - item.first)
+            row, kept = self._rows.get(anchor_of(example), (0, None))
+            if kept is not None:
+                offset = kept.start - example.window.start
+                if offset <= item.first + first < offset + len(kept.token_ends):
+                    return row, *_seen(item, marked, offset, len(kept.token_ends))
             part = example.window.part(item.first, item.length)
-            return anchor if is_shown else "", quoted(part, tokens, length, marks=bool(marked))
-        window = self._held_out[item.place] if 0 <= item.place < len(self._held_out) else None
+            return [item.doc_id, quoted(part, first)], 0, 0
+        place = self._held_out + item.place
+        window = self._random[place] if self._held_out <= place < len(self._random) else None
         if window is None or not _is_of(item, window):
-            return "", Markup("document {}").format(item.doc_id)
-        part = window.part(item.first, item.length)
-        return "", quoted(part, marked or (0,), QUOTED, marks=bool(marked))
+            return [item.doc_id, ""], 0, 0
+        return ~place, *_seen(item, marked, 0, len(window.token_ends))
+
+
+def _seen(item: Judged, marked: Sequence[int], offset: int, kept: int) -> tuple[Any, Any]:
+    """Marked tokens by their place in what is kept of the window, and the part that was judged.
+
+    The latter is 0 if it is all that is kept: ``kept`` tokens from ``offset`` on.
+    """
+    first, last = max(0, item.first - offset), min(kept, item.first - offset + item.length)
+    tokens = [item.first + at - offset for at in marked]
+    lit = [token for token in tokens if 0 <= token < kept]
+    return lit or 0, 0 if (first, last) == (0, kept) else [first, last - first]
 
 
 def _is_of(item: Judged, window: Window) -> bool:
@@ -323,39 +315,11 @@ def _is_of(item: Judged, window: Window) -> bool:
     return window.doc_id == item.doc_id and 0 <= item.first <= last <= len(window.token_ends)
 
 
-def quoted(window: Window, tokens: Sequence[int], length: int, *, marks: bool) -> Markup:
-    """About ``length`` characters of a window around the first of ``tokens``, on one line.
-
-    With ``marks`` these tokens are marked, neighbours as one.
-    """
-    if not len(window.token_ends):
-        return Markup("")
-    pieces = Pieces.of(window)
-    lit = set(tokens) if marks else set()
-    first = min(tokens, default=0)
-    centre = next((at for at, last in enumerate(pieces.lasts) if last >= first), 0)
-    low = max(0, pieces.starts[centre] - length // 3)
-    high = low + length
-    runs: list[tuple[bool, str]] = []
-    for start, end, one, last in zip(
-        pieces.starts, pieces.ends, pieces.firsts, pieces.lasts, strict=True
-    ):
-        if start < low or start >= high:
-            continue
-        bright = any(token in lit for token in range(one, last + 1))
-        text = pieces.text[start:end]
-        if runs and runs[-1][0] == bright:
-            runs[-1] = (bright, runs[-1][1] + text)
-        else:
-            runs.append((bright, text))
-    parts = [
-        Markup("<mark>{}</mark>").format(_shown(text)) if bright else _shown(text)
-        for bright, text in runs
-    ]
-    before = Markup("… ") if low > 0 and runs else Markup("")
-    after = Markup(" …") if high < len(pieces.text) else Markup("")
-    return before + Markup("").join(parts) + after
-
-
-def _shown(text: str) -> Markup:
-    return visible(brief(" ".join(text.replace("\n", " ↵ ").split(" ")), 2 * QUOTED))
+def quoted(window: Window, token: int) -> str:
+    """About QUOTED characters of a window around one of its tokens, on one line."""
+    ends = window.token_ends
+    start = int(ends[token - 1]) if 0 < token < len(ends) else 0
+    low = max(0, start - QUOTED // 3)
+    text = " ".join(window.text[low : low + QUOTED].split())
+    after = "" if low + QUOTED >= len(window.text) else " …"
+    return plain(("… " if low else "") + text + after)

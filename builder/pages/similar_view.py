@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from builder.pages.label_view import PoleView
 from builder.pages.views import DirectionView, RunView
-from builder.records import POLES, Pole
+from builder.records import POLES, Pole, Similar
 from builder.store import RunStore
 
 
@@ -33,14 +34,20 @@ class SimilarView:
 
 
 class SimilarLabels:
-    """The similar labels of a run, found direction by direction."""
+    """The similar labels of a run, read for many directions at once."""
 
     def __init__(self, run: RunView, store: RunStore) -> None:
         self._items = {item.row.id: item for item in run.directions}
         self._store = store
+        self._held: dict[str, list[Similar]] = {}
+
+    def read(self, directions: Sequence[str]) -> None:
+        """Reads those of these directions, in place of those read before."""
+        self._held = self._store.similar_of(directions)
 
     def places(self) -> list[list[int]]:
         """For each pole of the run (two a direction, max first) the places of those like it."""
+        self.read(list(self._items))
         starts = {key: 2 * at for at, key in enumerate(self._items)}
         return [
             [starts[row.item.row.id] + POLES.index(row.pole.pole) for row in rows]
@@ -49,11 +56,11 @@ class SimilarLabels:
         ]
 
     def of(self, item: DirectionView) -> SimilarView:
-        """Those of one direction, by pole, nearest first.
+        """Those of one direction that was read, by pole, nearest first.
 
         Poles that have no label any more, on either side, are left out.
         """
-        held = self._store.similar(item.row.id)
+        held = self._held[item.row.id]
         rows: dict[Pole, list[SimilarRow]] = {pole: [] for pole in POLES}
         for found in held:
             other = self._items.get(found.other)

@@ -1,7 +1,8 @@
 """How does a whole site come about from run folders?
 
-Everything is read and rendered before the first file of the site changes; direction pages go
-through one at a time, so memory does not grow with their number. The same runs give the same bytes.
+What every page needs is gathered first; then the pages that would differ from those that are there
+are made, by several processes where they are many, and nothing of the site changes before all of
+them are. The same runs give the same bytes.
 """
 
 from __future__ import annotations
@@ -19,32 +20,37 @@ from builder.config import SiteSettings
 from builder.errors import DiskFullError, SiteError, is_disk_full
 from builder.pages import links, model_view
 from builder.pages.chance_view import chance
-from builder.pages.direction_view import PeakStats, Shared, read_page
+from builder.pages.direction_job import DirectionJob, direction_files
+from builder.pages.example_view import texts_script
 from builder.pages.folder import SiteFolder
+from builder.pages.forecast import Forecast, forecast, refuse_oversize
 from builder.pages.labels_view import labels_view
+from builder.pages.made_of import MadeOf, program
 from builder.pages.nearby import FLOOR, Comparison, Neighbourhood
-from builder.pages.origin_view import origin
+from builder.pages.peaks import Peaks, pole_peaks
 from builder.pages.render import Renderer
 from builder.pages.search_data import search_script
 from builder.pages.similar_view import SimilarLabels
 from builder.pages.spans import LONGEST_TOKEN, NEUTRAL
 from builder.pages.spectra_view import spectra
 from builder.pages.views import MIN_TOKENS, RunView, database, read_run
-from builder.records import POLES, Pole
 from builder.store import RunStore
 
+#: What a run's database itself may take while its site is built.
+_MEMORY = "400MB"
 #: Findings of each model on the home page.
 FINDINGS = 5
-
-Peaks = dict[tuple[str, Pole], PeakStats | None]
 
 
 @dataclass(frozen=True, slots=True)
 class SiteReport:
-    """What a build did: pages in the site, files written and removed, bytes in all, warnings."""
+    """What a build did: pages in the site and how many of them were made, files written and
+    removed, bytes in all, warnings.
+    """
 
     home: Path
     pages: int
+    made: int
     written: int
     removed: int
     bytes: int
@@ -56,25 +62,31 @@ def build_site(
     out: Path,
     settings: SiteSettings,
     comparisons: Mapping[Path, Sequence[Comparison]] | None = None,
+    *,
+    on_forecast: Callable[[Forecast], object] = lambda _: None,
+    workers: int | None = None,
 ) -> SiteReport:
     """Builds the site of these run folders in ``out`` and says what was done.
 
     ``comparisons`` say for a run folder which of its directions lie near those of other runs.
-    Files of earlier builds that are no more are removed; what no build has written is left alone.
-    Raises SiteError if ``out`` holds other things, if two runs have one name or a file cannot be
-    written, DiskFullError if the disk is full, StoreError or ConfigError if a run cannot be read.
-    Then nothing in ``out`` has changed.
+    Files of earlier builds that are no more are removed; what no build has written is left alone;
+    pages that would be the same are not made again. ``on_forecast`` is told of the size before
+    pages are made, by ``workers`` processes (None: as many as there are processor cores).
+    Raises SiteError if ``out`` holds other things, if two runs have one name, if the site would
+    be larger than ``settings.largest`` or a file cannot be written, DiskFullError if the disk is
+    full, StoreError or ConfigError if a run cannot be read. Then nothing in ``out`` has changed.
     """
     if not runs:
         raise SiteError("no runs to build a site from; run `weightatlas scan` first")
     with contextlib.ExitStack() as stack:
         opened = []
         for folder in runs:
-            store = stack.enter_context(RunStore(database(folder)))
+            store = stack.enter_context(RunStore(database(folder), memory=_MEMORY))
             opened.append((read_run(folder, store), store))
         _refuse_equal_names([run for run, _ in opened])
+        build = _Build(opened, settings, comparisons or {}, workers)
         try:
-            return _build(opened, out, settings, comparisons or {})
+            return build.into(out, on_forecast)
         except OSError as error:
             if is_disk_full(error):
                 raise DiskFullError(
@@ -83,107 +95,132 @@ def build_site(
             raise SiteError(f"{out}: the site could not be written: {error}") from error
 
 
-def _build(
-    opened: Sequence[tuple[RunView, RunStore]],
-    out: Path,
-    settings: SiteSettings,
-    comparisons: Mapping[Path, Sequence[Comparison]],
-) -> SiteReport:
-    folder = SiteFolder(out)
-    renderer = Renderer(settings.title)
-    runs = [run for run, _ in opened]
-    shared = _shared_pages(runs)
-    nearby = Neighbourhood(runs, comparisons)
-    pages = sum(len(run.directions) + 1 for run in runs) + len(shared)
-    try:
-        with tqdm(None, "site", total=pages, unit=" pages", delay=1, disable=None) as bar:
-            for run, store in opened:
-                alike = SimilarLabels(run, store)
-                peaks = _put_directions(
-                    folder, renderer, run, store, settings, nearby, alike, bar.update
-                )
-                _put_model(folder, renderer, run, peaks)
-                script = search_script(run, alike.places()).encode("utf-8")
-                folder.put(links.search_shard(run.name), script)
-                bar.update()
-            for template, values in shared.items():
-                folder.put(template, renderer.page(template, template, site=settings, **values))
-                bar.update()
-        for path, content in _static_files():
-            folder.put(path, content)
-        folder.put(".nojekyll", b"")
-        written, removed, size = folder.finish()
-    except BaseException:
-        # Also when interrupted: what was rendered so far must not stay behind.
-        folder.give_up()
-        raise
-    return SiteReport(
-        home=out / "index.html",
-        pages=pages,
-        written=written,
-        removed=removed,
-        bytes=size,
-        warnings=tuple(_warnings(runs)),
-    )
+class _Build:
+    """One build: the runs with their databases, and what their pages are made from."""
 
+    def __init__(
+        self,
+        opened: Sequence[tuple[RunView, RunStore]],
+        settings: SiteSettings,
+        comparisons: Mapping[Path, Sequence[Comparison]],
+        workers: int | None,
+    ) -> None:
+        self._opened, self._settings, self._workers = opened, settings, workers
+        self._runs = [run for run, _ in opened]
+        self._nearby = Neighbourhood(self._runs, comparisons)
+        self._job = DirectionJob(opened, settings, comparisons)
+        self._renderer = Renderer(settings.title)
 
-def _put_directions(
-    folder: SiteFolder,
-    renderer: Renderer,
-    run: RunView,
-    store: RunStore,
-    settings: SiteSettings,
-    nearby: Neighbourhood,
-    alike: SimilarLabels,
-    on_page: Callable[[], object],
-) -> Peaks:
-    """Renders every direction of a run, calling ``on_page`` after each; returns their peaks."""
-    peaks: Peaks = {}
-    count = len(run.directions)
-    shared = Shared.of(run, store)
-    for index, item in enumerate(run.directions):
-        page = read_page(store, item, shared, settings)
-        for pole in POLES:
-            peaks[item.row.id, pole] = page.peaks[pole]
-        content = renderer.page(
-            "direction.html",
-            item.page,
-            run=run,
-            item=item,
-            view=page,
-            origin=origin(run, item),
-            near=nearby.of(run, item),
-            alike=alike.of(item),
-            site=settings,
-            before=run.directions[index - 1] if index else None,
-            after=run.directions[index + 1] if index + 1 < count else None,
+    def into(self, out: Path, on_forecast: Callable[[Forecast], object]) -> SiteReport:
+        """Makes what is not there already, and then puts it in its place."""
+        folder = SiteFolder(out)
+        shared = _shared_pages(self._runs)
+        pages = sum(len(run.directions) + 1 for run in self._runs) + len(shared)
+        try:
+            names = [self._names(run, store) for run, store in self._opened]
+            found = forecast(self._job, [len(run.directions) for run in self._runs])
+            on_forecast(found)
+            refuse_oversize(found, self._settings)
+            wanted = [
+                [at for at, name in enumerate(own) if not self._keep(folder, run, at, name)]
+                for run, own in zip(self._runs, names, strict=True)
+            ]
+            made = sum(map(len, wanted)) + len(self._runs) + len(shared)
+            with tqdm(None, "site", total=made, unit=" pages", delay=1, disable=None) as bar:
+                self._put_directions(folder, wanted, names, lambda n: bar.update(n) and None)
+                for run, store in self._opened:
+                    self._put_run(folder, run, store)
+                    bar.update()
+                for template, values in shared.items():
+                    page = self._renderer.page(template, template, site=self._settings, **values)
+                    folder.put(template, page)
+                    bar.update()
+            for path, content in _static_files():
+                folder.put(path, content)
+            folder.put(".nojekyll", b"")
+            written, removed, size = folder.finish()
+        except BaseException:
+            # Also when interrupted: what was rendered so far must not stay behind.
+            folder.give_up()
+            raise
+        return SiteReport(
+            home=out / "index.html",
+            pages=pages,
+            made=made,
+            written=written,
+            removed=removed,
+            bytes=size,
+            warnings=tuple(_warnings(self._runs)),
         )
-        folder.put(item.page, content)
-        on_page()
-    return peaks
+
+    def _names(self, run: RunView, store: RunStore) -> list[str]:
+        """What the page of each direction is made of."""
+        made_of = MadeOf(run, store, self._settings, program())
+        alike = SimilarLabels(run, store)
+        alike.read([item.row.id for item in run.directions])
+        items: list[Any] = [None, *run.directions, None]
+        return [
+            made_of.of(item, self._nearby.of(run, item), alike.of(item), (before, after))
+            for before, item, after in zip(items, items[1:], items[2:], strict=False)
+        ]
+
+    def _keep(self, folder: SiteFolder, run: RunView, at: int, name: str) -> bool:
+        return folder.keep_all(_files_of(run, at), name)
+
+    def _put_directions(
+        self,
+        folder: SiteFolder,
+        wanted: Sequence[Sequence[int]],
+        names: Sequence[Sequence[str]],
+        on_page: Callable[[int], None],
+    ) -> None:
+        made_of = {
+            path: names[number][at]
+            for number, (run, places) in enumerate(zip(self._runs, wanted, strict=True))
+            for at in places
+            for path in _files_of(run, at)
+        }
+        if made_of:
+            for files in direction_files(self._job, wanted, on_page, workers=self._workers):
+                for path, content in files.items():
+                    folder.put(path, content, made_of[path])
+
+    def _put_run(self, folder: SiteFolder, run: RunView, store: RunStore) -> None:
+        """The files of a model that are not of one direction."""
+        peaks = pole_peaks(store, run, self._settings.examples)
+        folder.put(run.page, self._model_page(run, peaks))
+        script = search_script(run, SimilarLabels(run, store).places()).encode("utf-8")
+        folder.put(links.search_shard(run.name), script)
+        folder.put(
+            links.texts_script(run.name), texts_script([*store.reservoir(), *store.held_out()])
+        )
+
+    def _model_page(self, run: RunView, peaks: Peaks) -> bytes:
+        return self._renderer.page(
+            "model.html",
+            run.page,
+            run=run,
+            map=model_view.direction_map(run),
+            legends=model_view.legends(run),
+            labels=labels_view(run),
+            spectra=spectra(run),
+            strongest=model_view.strongest(run),
+            triggers=model_view.trigger_like(run, peaks),
+            concentrated=model_view.CONCENTRATED,
+            chance=chance(run, peaks),
+            by_source=model_view.coverage(run, ("distinct", "documents", "tokens")),
+            by_role=model_view.coverage(run, ("roles",)),
+            dropped=model_view.coverage(run, ("dropped",)),
+            noted=model_view.coverage(run, ("noted",)),
+            excluded=model_view.exclusions(run),
+            sources=model_view.sources(run),
+        )
 
 
-def _put_model(folder: SiteFolder, renderer: Renderer, run: RunView, peaks: Peaks) -> None:
-    content = renderer.page(
-        "model.html",
-        run.page,
-        run=run,
-        map=model_view.direction_map(run),
-        legends=model_view.legends(run),
-        labels=labels_view(run),
-        spectra=spectra(run),
-        strongest=model_view.strongest(run),
-        triggers=model_view.trigger_like(run, peaks),
-        concentrated=model_view.CONCENTRATED,
-        chance=chance(run, peaks),
-        by_source=model_view.coverage(run, ("distinct", "documents", "tokens")),
-        by_role=model_view.coverage(run, ("roles",)),
-        dropped=model_view.coverage(run, ("dropped",)),
-        noted=model_view.coverage(run, ("noted",)),
-        excluded=model_view.exclusions(run),
-        sources=model_view.sources(run),
-    )
-    folder.put(run.page, content)
+def _files_of(run: RunView, at: int) -> tuple[str, ...]:
+    """The files of one direction."""
+    item = run.directions[at]
+    return (item.page, links.direction_script(run.name, item.name))
 
 
 def _shared_pages(runs: Sequence[RunView]) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from bisect import bisect_left
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
@@ -28,7 +27,7 @@ from builder.records import ACTIVATION_SCALE, ROLES, Example, Window
 STEPS = 7
 #: Share of the way from the centre to either end that stays without colour.
 NEUTRAL = 0.15
-#: Steps from here on are strong: marked outside the nearer context, too, and named in a title.
+#: Steps from here on are strong: their activations are named in a title.
 STRONG = 4
 #: A longer token is cut in the middle; how much is missing is said in its place.
 LONGEST_TOKEN = 400
@@ -62,6 +61,17 @@ def plain(text: str) -> str:
     return HIDDEN.sub(lambda match: f"⟦{_named(match[0])}⟧", text)
 
 
+def marked_hidden(text: str) -> str:
+    """``text`` with every hidden character as its code point and name between two U+0000.
+
+    For the pages' script, which puts boxes in their places: U+0000 itself is hidden, and so can
+    stand nowhere else.
+    """
+    return HIDDEN.sub(
+        lambda match: f"\0{_named(match[0])} {unicodedata.name(match[0], '')}".rstrip() + "\0", text
+    )
+
+
 def _box(match: re.Match[str]) -> str:
     name = unicodedata.name(match[0], "")
     title = f' title="{escape(name)}"' if name else ""
@@ -79,11 +89,22 @@ def _shortened(text: str) -> str:
     """A token as HTML; one that is too long without its middle, which is not worth caching."""
     if len(text) <= LONGEST_TOKEN:
         return _token_html(text)
+    head, missing, tail = _without_middle(text)
+    head, tail = (HIDDEN.sub(_box, escape(part, quote=False)) for part in (head, tail))
+    return f"{head}<b class=cc>{missing}</b>{tail}"
+
+
+def marked_token(text: str) -> str:
+    """What :func:`marked_hidden` gives for a token; a too long one without its middle."""
+    if len(text) <= LONGEST_TOKEN:
+        return marked_hidden(text)
+    head, missing, tail = _without_middle(text)
+    return f"{marked_hidden(head)}\0{missing}\0{marked_hidden(tail)}"
+
+
+def _without_middle(text: str) -> tuple[str, str, str]:
     kept = LONGEST_TOKEN // 4
-    head, tail = (
-        HIDDEN.sub(_box, escape(part, quote=False)) for part in (text[:kept], text[-kept:])
-    )
-    return f"{head}<b class=cc>{len(text) - 2 * kept} more characters</b>{tail}"
+    return text[:kept], f"{len(text) - 2 * kept} more characters", text[-kept:]
 
 
 def brief(text: str, longest: int = LONGEST_LABEL) -> str:
@@ -152,7 +173,7 @@ class Pieces:
     def of(cls, window: Window) -> Pieces:
         """The pieces of a window."""
         bounds = np.minimum(np.maximum.accumulate(window.token_ends), len(window.text)).tolist()
-        starts = [0, *bounds[:-1]]
+        starts = [0, *bounds][: len(bounds)]
         tokens = range(len(bounds))
         if all(start < end for start, end in zip(starts, bounds, strict=True)):
             return cls(window.text, starts, bounds, list(tokens), list(tokens))
@@ -168,49 +189,74 @@ class Pieces:
                 pieces.lasts.append(token)
         return pieces
 
-    def text_of(self, token: int) -> str:
-        """The text of a token, or of the character that it is a part of; "" if there is none."""
-        at = bisect_left(self.lasts, token)
-        return self.text[self.starts[at] : self.ends[at]] if at < len(self.lasts) else ""
+    @staticmethod
+    def text_at(window: Window, token: int) -> str:
+        """The text of one token of a window, or of the character that it is a part of."""
+        ends, n = np.minimum(window.token_ends, len(window.text)), len(window.token_ends)
+        if not 0 <= token < n:
+            return ""
+        first = token
+        while first and ends[first - 1] == ends[first]:
+            first -= 1
+        start = int(ends[first - 1]) if first else 0
+        # Tokens before the first character share it.
+        while token + 1 < n and ends[token] == start:
+            token += 1
+        return window.text[start : int(ends[token])]
 
 
-@dataclass(frozen=True, slots=True)
-class Highlighted:
-    """A window as HTML, and the activations of its coloured pieces in :func:`packed` form."""
+def near_peak(example: Example, context: int) -> Example:
+    """The example with at most ``context`` tokens on each side of its peak.
 
-    html: Markup
-    values: str
+    A little more where a cut would tear tokens apart that hold parts of one character.
+    """
+    ends, n = example.window.token_ends, len(example.activations)
+    first, last = max(0, example.peak - context), min(n - 1, example.peak + context)
+    while first > 0 and ends[first] == ends[first - 1]:
+        first -= 1
+    while last + 1 < n and ends[last + 1] == ends[last]:
+        last += 1
+    if first == 0 and last == n - 1:
+        return example
+    part, base = slice(first, last + 1), example.base_activations
+    # Not dataclasses.replace(), which takes longer than all the rest.
+    return Example(
+        direction=example.direction,
+        role=example.role,
+        pole=example.pole,
+        place=example.place,
+        value=example.value,
+        peak=example.peak - first,
+        duplicates=example.duplicates,
+        window=example.window.part(first, last + 1 - first),
+        activations=example.activations[part],
+        roles=example.roles[part],
+        base_activations=None if base is None else base[part],
+        repeats=example.repeats,
+    )
 
 
-def highlight(example: Example, pieces: Pieces, scale: Scale, context: int) -> Highlighted:
+def highlight(example: Example, scale: Scale) -> Markup:
     """The window of an example as HTML, every token in the colour of its activation.
 
-    The ``context`` tokens on each side of the peak come as they are; what lies outside is in spans
-    of class ``m``, which the page shows on demand, with its strong tokens coloured only. Where
-    roles differ within the window, each stretch of one role is a span with the role's name as
-    ``data-r`` (class ``c`` where it goes on). The text content is the window's text with hidden
-    characters named and oversized tokens shortened.
-
-    Strong tokens and those of several activations have them as ``title``, for readers without
-    script; for all others that would be half of the page.
+    Where roles differ within the window, each stretch of one role is a span with the role's name
+    as ``data-r``. The text content is the window's text with hidden characters named and oversized
+    tokens shortened. Strong tokens, and pieces of several tokens, have activations as ``title``.
     """
-    text, peak = pieces.text, example.peak
+    pieces, peak = Pieces.of(example.window), example.peak
+    text = pieces.text
     values = example.activations.astype(np.float64) / ACTIVATION_SCALE
     steps = scale.steps(values).tolist()
     roles = example.roles.tolist()
     mixed = len(set(roles)) > 1
     written: list[str] = []
-    coloured: list[int] = []
-    opened: tuple[bool, int] | None = None
     role = -1
     for start, end, first, last in zip(
         pieces.starts, pieces.ends, pieces.firsts, pieces.lasts, strict=True
     ):
-        outside = last < peak - context or first > peak + context
-        before, role = role, roles[first] if mixed else -1
-        if (outside, role) != opened:
-            written.append(("</span>" if opened else "") + _opening(outside, role, before))
-            opened = (outside, role)
+        if mixed and roles[first] != role:
+            role = roles[first]
+            written.append(f"{'</span>' if written else ''}<span data-r={ROLES[role]}>")
         token = text[start:end]
         content = _shortened(token)
         strongest = first
@@ -218,10 +264,9 @@ def highlight(example: Example, pieces: Pieces, scale: Scale, context: int) -> H
             own = range(first, last + 1)
             strongest = peak if peak in own else max(own, key=lambda index: abs(steps[index]))
         step = steps[strongest]
-        if strongest != peak and abs(step) < (STRONG if outside else 1):
+        if strongest != peak and not step:
             written.append(content)
             continue
-        coloured.append(strongest)
         opening = _OPENINGS[step] if strongest != peak else _PEAKS[step]
         if abs(step) >= STRONG or first != last or strongest == peak:
             title = "/".join(_value(values[index]) for index in range(first, last + 1))
@@ -229,17 +274,9 @@ def highlight(example: Example, pieces: Pieces, scale: Scale, context: int) -> H
         if "\n" in token and token.isspace():
             content = f"<b class=nl></b>{content}"
         written.append(f"{opening}{content}</i>")
-    written.append("</span>" if opened else "")
+    written.append("</span>" if role >= 0 else "")
     covered = pieces.ends[-1] if pieces.ends else 0
-    if covered < len(text):
-        written.append(f"<span class=m>{_shortened(text[covered:])}</span>")
-    return Highlighted(Markup("".join(written)), packed(values[coloured]))
-
-
-def packed(values: npt.NDArray[np.float64]) -> str:
-    """Two characters for each activation: 4,096 even levels over [-1, 1], high digit first."""
-    levels = np.clip(np.rint((values + 1) / 2 * 4095), 0, 4095).astype(np.int64)
-    return "".join(_DIGITS[level >> 6] + _DIGITS[level & 63] for level in levels.tolist())
+    return Markup("".join(written) + _shortened(text[covered:]))
 
 
 def _value(value: float) -> str:
@@ -248,26 +285,11 @@ def _value(value: float) -> str:
     return "0" if float(text) == 0 else text
 
 
-def _opening(outside: bool, role: int, before: int) -> str:
-    names = "m" if outside else ""
-    if role < 0:
-        return f"<span class={names}>" if names else "<span>"
-    names = f"{names} c".strip() if role == before else names
-    shown = f' class="{names}"' if names else ""
-    return f"<span{shown} data-r={ROLES[role]}>"
-
-
 def _class_of(step: int) -> str:
     return f"{'p' if step > 0 else 'n'}{abs(step)}" if step else ""
 
 
-_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _OPENINGS = {step: f"<i class={_class_of(step)}>" for step in range(-STEPS, STEPS + 1)}
 _PEAKS = {
     step: f'<i class="{f"{_class_of(step)} k".strip()}">' for step in range(-STEPS, STEPS + 1)
 }
-
-
-def is_cut(example: Example, context: int) -> bool:
-    """Whether :func:`highlight` puts some of the window into the part shown on demand."""
-    return example.peak > context or example.peak + context < len(example.activations) - 1

@@ -112,16 +112,17 @@ class RunView:
     spend: tuple[Spend, ...] = ()
     #: How the labels of controls that say what chance gives scored.
     control_scores: Chance = field(default_factory=dict)
+    #: The directions that come from the weights; found once, for every page asks for them.
+    own: tuple[DirectionView, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        own = tuple(item for item in self.directions if not item.is_control)
+        object.__setattr__(self, "own", own)
 
     @property
     def page(self) -> str:
         """Path of its page inside the site."""
         return links.model_page(self.name)
-
-    @property
-    def own(self) -> tuple[DirectionView, ...]:
-        """The directions that come from the weights."""
-        return tuple(item for item in self.directions if not item.is_control)
 
     @property
     def controls(self) -> dict[str, tuple[DirectionView, ...]]:

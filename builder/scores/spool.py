@@ -6,19 +6,14 @@ cannot be written while it is read.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import tempfile
 from collections.abc import Iterable, Iterator
-from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from builder.records import Judged, Score
 
-_JUDGED = tuple(field.name for field in dataclasses.fields(Judged))
-_judged_values = attrgetter(*_JUDGED)
 _PAIRS = ("f1_interval", "auprc_interval", "chance")
 
 
@@ -44,7 +39,7 @@ class Spool:
         for score in scores:
             row = {name: getattr(score, name) for name in Score.__slots__ if name != "judged"}
             row["faults"] = dict(score.faults)
-            row["judged"] = [_judged_values(item) for item in score.judged]
+            row["judged"] = score.judged
             self._file.write(json.dumps(row) + "\n")
 
     def __iter__(self) -> Iterator[Score]:
@@ -53,10 +48,7 @@ class Spool:
             row = json.loads(line)
             for name in _PAIRS:
                 row[name] = None if row[name] is None else tuple(row[name])
-            row["judged"] = tuple(_judged(values) for values in row["judged"])
+            row["judged"] = tuple(
+                Judged._make((*values, tuple(marked))) for *values, marked in row["judged"]
+            )
             yield Score(**row)
-
-
-def _judged(values: list[Any]) -> Judged:
-    row = dict(zip(_JUDGED, values, strict=True))
-    return Judged(**row | {"marked": tuple(row["marked"])})

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from builder.store.example_tables import AT_ONCE
 from builder.store.merge import NO_CLUSTERS, Clusters, write_database
-from builder.store.rows import Count, DirectionRow, Peak, Saturation, SourceShare
+from builder.store.rows import Count, DirectionRow, ListedExample, Peak, Saturation, SourceShare
 from builder.store.run_store import RunStore
 from builder.store.schema import column_sizes
 from builder.store.shards import Shard
@@ -24,6 +24,7 @@ __all__ = [
     "Clusters",
     "Count",
     "DirectionRow",
+    "ListedExample",
     "Peak",
     "RunStore",
     "Saturation",

@@ -17,12 +17,18 @@ from builder.store.schema import SCHEMA_VERSION, connect
 class Database:
     """A run's database, opened for reading unless asked, and its facts."""
 
-    def __init__(self, path: Path, *, read_only: bool = True) -> None:
-        """Opens ``path``; raises StoreError if it is missing, damaged, locked or of another age."""
+    def __init__(
+        self, path: Path, *, read_only: bool = True, memory: str = "1GB", threads: int | None = None
+    ) -> None:
+        """Opens ``path``; raises StoreError if it is missing, damaged, locked or of another age.
+
+        ``memory`` is the most that the database itself takes, ``threads`` how many it uses (None:
+        one for each processor core).
+        """
         if not path.is_file():
             raise StoreError(f"{path}: no database here; run `weightatlas scan` first")
         try:
-            self._connection = connect(path, read_only=read_only)
+            self._connection = connect(path, read_only=read_only, memory=memory, threads=threads)
             version = self.meta().get("schema_version")
         except duckdb.Error as error:
             raise StoreError(f"{path}: cannot be opened: {error}") from error

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from builder.records import ANY_ROLE, POLES, ROLES, Example, Pole, Window
 from builder.store.database import Database
+from builder.store.rows import ListedExample
 
 Quantized = npt.NDArray[np.int16]
 #: Directions to read at once; more gain little, and each takes some 60 kB.
@@ -54,6 +55,28 @@ class ExampleTables(Database):
             params=values,
         ).to_arrow_table()
         return _by_direction(directions, table)
+
+    def listed_examples_of(
+        self, directions: Sequence[str], within: int
+    ) -> dict[str, list[ListedExample]]:
+        """The joint list of each of these directions, and the first ``within`` of every role's.
+
+        An example of both comes once; by pole, and in the order of both places.
+        """
+        table = self._connection.sql(
+            "SELECT id, role, pole, coalesce(any_place, place) AS place, value, doc_id, source, "
+            "start, peak, duplicates, repeats, text, token_lengths, roles, activations, "
+            "base_activations, examples.place AS role_place, any_place "
+            "FROM examples JOIN directions USING (direction) "
+            "WHERE id IN (SELECT unnest(?)) AND (any_place IS NOT NULL OR examples.place < ?) "
+            "ORDER BY direction, pole, any_place, role, examples.place",
+            params=[list(directions), within],
+        ).to_arrow_table()
+        found: dict[str, list[ListedExample]] = {direction: [] for direction in directions}
+        places = [table.column(name).to_pylist() for name in ("role_place", "any_place")]
+        for example, place, any_place in zip(_examples(table), *places, strict=True):
+            found[example.direction].append(ListedExample(example, place, any_place))
+        return found
 
     def quantile_examples(self, direction: str) -> list[Example]:
         """Random documents at evenly spaced quantiles of how far they reach to each pole.
@@ -134,7 +157,7 @@ class ExampleTables(Database):
             direction: dict.fromkeys(POLES, (none, none)) for direction in directions
         }
         columns = [table.column(name).to_pylist() for name in ("id", "n")]
-        peaks = [_arrays(table.column(name)) for name in ("highest", "lowest")]
+        peaks = [arrays(table.column(name)) for name in ("highest", "lowest")]
         for direction, n, *both in zip(*columns, *peaks, strict=True):
             for pole, values in zip(POLES, both, strict=True):
                 found[direction][pole] = values[:n], values[n:]
@@ -152,41 +175,45 @@ class ExampleTables(Database):
 def _by_direction(directions: Sequence[str], table: pa.Table) -> dict[str, list[Example]]:
     """The examples in the rows of a table, for each direction in the order of the rows."""
     found: dict[str, list[Example]] = {direction: [] for direction in directions}
+    for example in _examples(table):
+        found[example.direction].append(example)
+    return found
+
+
+def _examples(table: pa.Table) -> Iterator[Example]:
+    """The examples in the rows of a table."""
     plain = ("id", "role", "pole", "place", "value", "peak", "duplicates", "repeats")
     columns = [table.column(name).to_pylist() for name in plain]
-    lists = [_arrays(table.column(name)) for name in ("roles", "activations", "base_activations")]
+    lists = [arrays(table.column(name)) for name in ("roles", "activations", "base_activations")]
     for row in zip(*columns, _windows(table), *lists, strict=True):
         direction, role, pole, place, value, peak, duplicates, repeats, window = row[:9]
         roles, activations, base = row[9:]
-        found[direction].append(
-            Example(
-                direction=direction,
-                role=ROLES[role],
-                pole=POLES[pole],
-                place=place,
-                value=value,
-                peak=peak,
-                duplicates=duplicates,
-                repeats=repeats,
-                window=window,
-                roles=roles,
-                activations=activations,
-                base_activations=base,
-            )
+        yield Example(
+            direction=direction,
+            role=ROLES[role],
+            pole=POLES[pole],
+            place=place,
+            value=value,
+            peak=peak,
+            duplicates=duplicates,
+            repeats=repeats,
+            window=window,
+            roles=roles,
+            activations=activations,
+            base_activations=base,
         )
-    return found
 
 
 def _windows(table: pa.Table) -> list[Window]:
     columns = [table.column(name).to_pylist() for name in ("doc_id", "source", "start", "text")]
-    lengths = _arrays(table.column("token_lengths"))
+    lengths = arrays(table.column("token_lengths"))
     return [
         Window(doc_id, source, start, text, np.cumsum(each, dtype=np.uint32))
         for doc_id, source, start, text, each in zip(*columns, lengths, strict=True)
     ]
 
 
-def _arrays(column: pa.ChunkedArray) -> list[Any]:
+def arrays(column: pa.ChunkedArray) -> list[Any]:
     """The lists of a column, each an array of its own with its type; None for NULL."""
     found: list[Any] = []
     for chunk in column.chunks:

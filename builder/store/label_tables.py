@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from builder.records import POLES, Label, LabelFailure, Similar, Spend
@@ -132,17 +132,23 @@ class LabelTables(Database):
 
     def similar(self, direction: str) -> list[Similar]:
         """Poles whose labels say much the same as those of a direction, by pole, nearest first."""
+        return self.similar_of([direction])[direction]
+
+    def similar_of(self, directions: Sequence[str]) -> dict[str, list[Similar]]:
+        """What :meth:`similar` gives each of these directions."""
         rows = self._connection.execute(
-            "SELECT pole, others.id, other_pole, similarity, measure FROM similar_labels "
-            "JOIN directions USING (direction) "
+            "SELECT directions.id, pole, others.id, other_pole, similarity, measure "
+            "FROM similar_labels JOIN directions USING (direction) "
             "JOIN directions AS others ON others.direction = similar_labels.other "
-            "WHERE directions.id = ? ORDER BY pole, place",
-            [direction],
+            "WHERE directions.id IN (SELECT unnest(?)) ORDER BY pole, place",
+            [list(directions)],
         ).fetchall()
-        return [
-            Similar(direction, POLES[pole], other, POLES[other_pole], similarity, by)
-            for pole, other, other_pole, similarity, by in rows
-        ]
+        found: dict[str, list[Similar]] = {direction: [] for direction in directions}
+        for direction, pole, other, other_pole, similarity, by in rows:
+            found[direction].append(
+                Similar(direction, POLES[pole], other, POLES[other_pole], similarity, by)
+            )
+        return found
 
     def replace_spend(self, stage: str, found: Iterable[Spend]) -> None:
         """Puts what a stage has cost so far in place of what was known before."""

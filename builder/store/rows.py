@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from builder.records import Hookpoint, Pole
+from builder.records import Example, Hookpoint, Pole
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +88,16 @@ class Peak(NamedTuple):
     token: str
     source: str
     value: float
+
+
+@dataclass(frozen=True, slots=True)
+class ListedExample:
+    """An example and its places in the lists it belongs to, from 0.
+
+    ``place`` is that in the list of its role and ``any_place`` that in the joint list; None where
+    it is not in it. ``example.place`` is the latter where there is one.
+    """
+
+    example: Example
+    place: int | None
+    any_place: int | None

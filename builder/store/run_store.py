@@ -18,10 +18,15 @@ from builder.records import (
     Shift,
     Spectrum,
 )
-from builder.store.example_tables import ExampleTables
+from builder.store.example_tables import ExampleTables, arrays
 from builder.store.peak_tables import PeakTables
 from builder.store.rows import Count, DirectionRow, Saturation, SourceShare
 from builder.store.score_tables import ScoreTables
+
+#: Tables that are read direction by direction.
+_HASHED = (
+    "examples", "histograms", "sources", "saturation", "quantile_examples", "scores",
+)  # fmt: skip
 
 
 class RunStore(ExampleTables, PeakTables, ScoreTables):
@@ -76,15 +81,22 @@ class RunStore(ExampleTables, PeakTables, ScoreTables):
 
     def histograms(self, direction: str, model: str = "tuned") -> list[Histogram]:
         """One histogram per role that had tokens, of one of MODELS."""
-        rows = self._connection.execute(
-            "SELECT role, counts FROM histograms JOIN directions USING (direction) "
-            "WHERE id = ? AND model = ? ORDER BY role",
-            [direction, MODELS.index(model)],
-        ).fetchall()
-        return [
-            Histogram(direction, ROLES[role], np.asarray(counts, dtype=np.int64))
-            for role, counts in rows
-        ]
+        return self.histograms_of([direction], model)[direction]
+
+    def histograms_of(
+        self, directions: Sequence[str], model: str = "tuned"
+    ) -> dict[str, list[Histogram]]:
+        """What :meth:`histograms` gives each of these directions."""
+        table = self._connection.sql(
+            "SELECT id, role, counts FROM histograms JOIN directions USING (direction) "
+            "WHERE id IN (SELECT unnest(?)) AND model = ? ORDER BY direction, role",
+            params=[list(directions), MODELS.index(model)],
+        ).to_arrow_table()
+        found: dict[str, list[Histogram]] = {direction: [] for direction in directions}
+        columns = [table.column(name).to_pylist() for name in ("id", "role")]
+        for direction, role, counts in zip(*columns, arrays(table.column("counts")), strict=True):
+            found[direction].append(Histogram(direction, ROLES[role], counts))
+        return found
 
     def ranges(self, model: str = "tuned") -> list[Range]:
         """Extent of every direction over every role that had tokens, in scan order, of one of
@@ -124,15 +136,47 @@ class RunStore(ExampleTables, PeakTables, ScoreTables):
 
     def saturation(self, direction: str) -> list[Saturation]:
         """How a direction's extremes grew with the corpus, one for each pole that has any."""
+        return self.saturation_of([direction])[direction]
+
+    def saturation_of(self, directions: Sequence[str]) -> dict[str, list[Saturation]]:
+        """What :meth:`saturation` gives each of these directions."""
         rows = self._connection.execute(
-            "SELECT pole, documents, extremes, gain FROM saturation "
-            "JOIN directions USING (direction) WHERE id = ? ORDER BY pole",
-            [direction],
+            "SELECT id, pole, documents, extremes, gain FROM saturation "
+            "JOIN directions USING (direction) WHERE id IN (SELECT unnest(?)) ORDER BY pole",
+            [list(directions)],
         ).fetchall()
-        return [
-            Saturation(direction, POLES[pole], tuple(documents), tuple(extremes), gain)
-            for pole, documents, extremes, gain in rows
-        ]
+        found: dict[str, list[Saturation]] = {direction: [] for direction in directions}
+        for direction, pole, documents, extremes, gain in rows:
+            found[direction].append(
+                Saturation(direction, POLES[pole], tuple(documents), tuple(extremes), gain)
+            )
+        return found
+
+    def digests(self) -> dict[str, tuple[int, ...]]:
+        """By direction, hashes of its rows in the tables of examples, statistics and scores.
+
+        They change when any value does, and need not be the same in another version of DuckDB.
+        """
+        found: dict[str, tuple[int, ...]] = {}
+        names = dict(self._connection.execute("SELECT direction, id FROM directions").fetchall())
+        for table in _HASHED:
+            columns = self._connection.sql(f"SELECT * FROM {table} LIMIT 0").columns
+            fields = ", ".join(f'"{name}"' for name in columns)
+            rows = self._connection.execute(
+                f"SELECT direction, bit_xor(hash({fields})) FROM {table} GROUP BY direction"
+            ).fetchall()
+            held = dict(rows)
+            for direction, name in names.items():
+                found[name] = (*found.get(name, ()), held.get(direction, 0))
+        return found
+
+    def reservoir_digest(self) -> int:
+        """A hash of the random documents."""
+        rows = self._connection.execute(
+            "SELECT bit_xor(hash(place, split, doc_id, source, start, text, token_lengths)) "
+            "FROM reservoir"
+        ).fetchall()
+        return int(rows[0][0] or 0)
 
     def counts(self) -> list[Count]:
         """Documents, tokens, exclusions and dropped rows; see COUNTS_SCHEMA."""

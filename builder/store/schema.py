@@ -99,7 +99,9 @@ CREATE TABLE spend (
 """
 
 
-def connect(path: Path, *, read_only: bool, memory: str = "1GB") -> duckdb.DuckDBPyConnection:
+def connect(
+    path: Path, *, read_only: bool, memory: str = "1GB", threads: int | None = None
+) -> duckdb.DuckDBPyConnection:
     """A connection that uses at most ``memory`` and spills beside the database."""
     # Extensions are never fetched: everything needed is built in, and the network is not ours.
     return duckdb.connect(
@@ -108,6 +110,7 @@ def connect(path: Path, *, read_only: bool, memory: str = "1GB") -> duckdb.DuckD
         config={
             "autoinstall_known_extensions": "false",
             "memory_limit": memory,
+            **({"threads": str(threads)} if threads else {}),
             "temp_directory": str(path.with_name(path.name + ".tmp")),
         },
     )

@@ -1,0 +1,65 @@
+// Opens the files that hold windows: letters that are gzip of a header and streams of bytes.
+//
+// builder/pages/packed.py writes them and says what is in them. Nothing here touches the page.
+"use strict";
+globalThis.WA ??= {};
+{
+  // 13 bits in two of 91 letters.
+  const place = new Uint8Array(127);
+  Array.from({ length: 94 }, (_, at) => 33 + at).filter((code) => !`"\\<`.includes(String.fromCharCode(code)))
+    .forEach((code, at) => { place[code] = at; });
+  const bytesOf = (size, letters) => {
+    const bytes = new Uint8Array(size);
+    let held = 0, bits = 0, at = 0;
+    for (let index = 0; index < letters.length; index += 2) {
+      held = held << 13 | 91 * place[letters.charCodeAt(index)] + place[letters.charCodeAt(index + 1)];
+      for (bits += 13; bits >= 8; at += 1) {
+        bits -= 8;
+        bytes[at] = held >> bits & 255;
+      }
+      held &= (1 << bits) - 1;
+    }
+    return bytes;
+  };
+
+  const inflated = async (bytes) => {
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+  };
+
+  // The header; each text as pieces of {text, first token, how many tokens}; activations by token.
+  WA.unpack = async (size, letters) => {
+    const bytes = await inflated(bytesOf(size, letters));
+    const head = new DataView(bytes.buffer).getUint32(0, true);
+    const header = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + head)));
+    let at = 4 + head;
+    const number = () => {
+      let found = 0, shift = 0;
+      for (; bytes[at] & 128; at += 1, shift += 7) found += (bytes[at] & 127) * 2 ** shift;
+      found += bytes[at] * 2 ** shift;
+      at += 1;
+      return found;
+    };
+    const texts = header.texts.map(([text, count, unusual]) => {
+      const several = new Map(unusual);
+      const pieces = [];
+      let cut = 0, token = 0;
+      for (let index = 0; index < count; index += 1) {
+        const end = cut + number();
+        const tokens = several.get(index) ?? 1;
+        pieces.push({ text: text.slice(cut, end), first: token, tokens });
+        cut = end;
+        token += tokens;
+      }
+      return { pieces, tokens: token };
+    });
+    const [low, high] = header.span;
+    const values = (levels) => Float32Array.from(levels, (level) => low + level / 255 * (high - low));
+    const rest = bytes.subarray(at);
+    const half = header.base ? rest.length / 2 : rest.length;
+    return {
+      header, texts, tuned: values(rest.subarray(0, half)),
+      base: header.base ? values(rest.subarray(half)) : null,
+    };
+  };
+}
