@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import tomli_w
 from pydantic import (
@@ -37,6 +38,8 @@ Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 #: Settings whose value may hold a secret and is therefore never repeated.
 _UNSHOWN = frozenset({"label", "label.base_url", "score", "score.base_url"})
+#: Characters of an address that need no quoting, in markup neither.
+_URL = re.compile(r"[A-Za-z0-9:/._~%+,\[\]-]{1,500}")
 _USER_INFO = re.compile(r"\s*([a-z][a-z0-9+.-]*:)?[/\\]*[^/\\?#]*@", re.IGNORECASE)
 
 
@@ -267,6 +270,23 @@ class ScoreSettings(Section):
     temperature: float | None = None
 
 
+def _site_url(url: str) -> str:
+    """The address of a site's top, with a slash at its end; empty for none."""
+    if not url:
+        return url
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or "@" in parts.netloc or parts.query or parts.fragment or not _URL.fullmatch(url):
+        raise ValueError("expected the address of a folder, such as https://example.org/atlas/")
+    return url if url.endswith("/") else f"{url}/"
+
+
+SiteUrl = Annotated[str, AfterValidator(_site_url)]
+
+
 class SiteSettings(Section):
     """How the site looks and what it holds."""
 
@@ -278,6 +298,12 @@ class SiteSettings(Section):
     context: Count = 32
     #: No site is made whose pages would take more megabytes; GitHub Pages takes 1,000.
     largest_mb: Count = 900
+    #: Files offered for download: the light tables, also texts and activations, also the database.
+    downloads: Literal["tables", "examples", "database"] = "tables"
+    #: Address that the site will have; cards, the site map and the feed need it.
+    url: SiteUrl = ""
+    #: Who is to be cited for the site.
+    authors: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = ()
 
 
 class Settings(Section):

@@ -10,12 +10,16 @@ import pytest
 from builder import cli
 from builder.activations.shard_files import SHARD_FILES
 from builder.config import known_settings
+from builder.pages.api.form import SCHEMA_VERSION as API_VERSION
+from builder.pages.api.schemas import FORMS
 from builder.records import ROLES
 from builder.store.schema import SCHEMA, SCHEMA_VERSION
+from builder.store.tables import LEVELS, TABLES, TEXTS
 
 ROOT = Path(__file__).parent.parent
 DATA_MODEL = (ROOT / "docs" / "data-model.md").read_text(encoding="utf-8")
 LANGUAGE_MODELS = (ROOT / "docs" / "language-models.md").read_text(encoding="utf-8")
+API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -73,6 +77,14 @@ def test_every_setting_and_flag_of_labelling_is_documented(
     for name in known_settings():
         if name.startswith("label."):
             assert f"`{name}`" in LANGUAGE_MODELS, name
+
+
+def test_every_table_and_setting_of_a_site_is_documented() -> None:
+    for name in (*TABLES, *TEXTS):
+        assert f"`{name}`" in API, name
+    for name in ("downloads", *LEVELS, *FORMS):
+        assert name in API, name
+    assert f"`schema_version` is {API_VERSION}" in API
 
 
 def test_files_that_documents_name_exist() -> None:

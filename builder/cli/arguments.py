@@ -94,6 +94,11 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
     sub.add_argument("--out", default="site", help="folder of the site (default: site)")
     sub.add_argument("--title", default=None, help="title of the site")
+    sub.add_argument(
+        "--downloads",
+        choices=("tables", "examples", "database"),
+        help="files to offer: light tables, texts as well, the database as well (default: tables)",
+    )
 
     sub = add("preview", do.preview, "serve a built site on this machine")
     sub.add_argument("site", type=Path, nargs="?", default=Path("site"), help="default: site")

@@ -134,10 +134,12 @@ def render(options: argparse.Namespace) -> int:
 
     runs = [existing_run(place) for place in options.runs]
     first = runs[0].settings.site
-    title = first.title if options.title is None else options.title
-    settings = SiteSettings(
-        out=options.out, title=title, examples=first.examples, context=first.context
-    )
+    given = {
+        name: value
+        for name in ("out", "title", "downloads")
+        if (value := getattr(options, name)) is not None
+    }
+    settings = SiteSettings.model_validate(first.model_dump() | given)
     report = pipeline.make_site(options.runs, settings)
     print_warnings(report.warnings)
     print(f"{report.pages} pages, {report.bytes / 2**20:.1f} MB")

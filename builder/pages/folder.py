@@ -10,6 +10,7 @@ again need not be made.
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 import re
@@ -89,6 +90,33 @@ class SiteFolder:
             return False
         self._new.update(found)
         return True
+
+    def put_file(self, path: str, file: Path) -> None:
+        """Takes one file of the site from ``file``, which goes away; for what memory should not
+        hold.
+        """
+        target = self._claim(path)
+        with file.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        self._new[path] = entry = Entry(digest, file.stat().st_size)
+        if _is_of(target, entry.bytes) and filecmp.cmp(target, file, shallow=False):
+            file.unlink()
+            return
+        staged = self._part / path
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(file, staged)
+        self._changed.append(path)
+
+    def scratch(self) -> Path:
+        """A folder on the site's disk for files on their way into it; it goes with the build."""
+        place = self._part / ".scratch"
+        place.mkdir(parents=True, exist_ok=True)
+        return place
+
+    @property
+    def paths(self) -> list[str]:
+        """The files that the site will hold, as far as they were put."""
+        return sorted(self._new)
 
     def _claim(self, path: str) -> Path:
         if not _is_own(path):

@@ -61,6 +61,16 @@ def whole(value: int | None) -> str:
     return NONE if value is None else f"{value:,}".replace(",", _SPACE).replace("-", _MINUS)
 
 
+def size(value: int) -> str:
+    """Bytes in the largest decimal unit that they reach, with a decimal below ten."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        # What would be rounded to a thousand of one unit is one of the next.
+        if value >= factor * 0.9995:
+            count = value / factor
+            return f"{count:.{1 if count < 9.95 else 0}f}{_SPACE}{unit}"
+    return f"{value}{_SPACE}bytes"
+
+
 def share(value: float | None) -> str:
     """A share of one as percent, with a decimal below ten."""
     if value is None or _missing(value):
@@ -113,3 +123,12 @@ def spaced(text: str) -> str:
     if text.strip():
         return text
     return text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
+
+
+def name_alone(text: str) -> str:
+    """A path or a hub id as files for others have it: of a local path its last part alone.
+
+    The part before it may be a user's name. What :func:`place` has cut counts as a local path.
+    """
+    shown = place(text)
+    return shown.rpartition("/")[2] if shown.startswith("\N{HORIZONTAL ELLIPSIS}/") else text

@@ -76,3 +76,13 @@ def texts_script(run: str) -> str:
 def search_shard(run: str) -> str:
     """Path of the script that holds a model's rows for search."""
     return f"data/search-{run}.js"
+
+
+def api_file(run: str, name: str) -> str:
+    """Path of the JSON file of a direction, or of a run (``index``); both are file names."""
+    return f"{api_folder(run)}/{name}.json"
+
+
+def api_folder(run: str) -> str:
+    """Path of the folder that a run's data is in; ``run`` is its file name."""
+    return f"api/{run}"

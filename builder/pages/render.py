@@ -63,6 +63,7 @@ class Renderer:
             signed=formats.signed,
             short=formats.short,
             whole=formats.whole,
+            size=formats.size,
             share=formats.share,
             passed=formats.passed,
             place=formats.place,

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from builder.assets import asset_dir
 from builder.config import SiteSettings
 from builder.errors import DiskFullError, SiteError, is_disk_full
-from builder.pages import links, model_view
+from builder.pages import beside, links, model_view
 from builder.pages.chance_view import chance
 from builder.pages.direction_job import DirectionJob, direction_files
 from builder.pages.example_view import texts_script
@@ -115,7 +115,8 @@ class _Build:
         """Makes what is not there already, and then puts it in its place."""
         folder = SiteFolder(out)
         shared = _shared_pages(self._runs)
-        pages = sum(len(run.directions) + 1 for run in self._runs) + len(shared)
+        others = len(self._runs) + len(shared) + beside.PAGES
+        pages = sum(len(run.directions) for run in self._runs) + others
         try:
             names = [self._names(run, store) for run, store in self._opened]
             found = forecast(self._job, [len(run.directions) for run in self._runs])
@@ -125,7 +126,7 @@ class _Build:
                 [at for at, name in enumerate(own) if not self._keep(folder, run, at, name)]
                 for run, own in zip(self._runs, names, strict=True)
             ]
-            made = sum(map(len, wanted)) + len(self._runs) + len(shared)
+            made = sum(map(len, wanted)) + others
             with tqdm(None, "site", total=made, unit=" pages", delay=1, disable=None) as bar:
                 self._put_directions(folder, wanted, names, lambda n: bar.update(n) and None)
                 for run, store in self._opened:
@@ -135,6 +136,9 @@ class _Build:
                     page = self._renderer.page(template, template, site=self._settings, **values)
                     folder.put(template, page)
                     bar.update()
+                beside.put_beside(
+                    folder, self._renderer, self._opened, self._settings, self._nearby, bar.update
+                )
             for path, content in _static_files():
                 folder.put(path, content)
             folder.put(".nojekyll", b"")

@@ -17,13 +17,23 @@ from builder.store.rows import Count, DirectionRow, ListedExample, Peak, Saturat
 from builder.store.run_store import RunStore
 from builder.store.schema import column_sizes
 from builder.store.shards import Shard
+from builder.store.tables import (
+    LEVELS,
+    Level,
+    copy_database,
+    download_bytes,
+    tables_of,
+    write_tables,
+)
 
 __all__ = [
     "AT_ONCE",
+    "LEVELS",
     "NO_CLUSTERS",
     "Clusters",
     "Count",
     "DirectionRow",
+    "Level",
     "ListedExample",
     "Peak",
     "RunStore",
@@ -31,5 +41,9 @@ __all__ = [
     "Shard",
     "SourceShare",
     "column_sizes",
+    "copy_database",
+    "download_bytes",
+    "tables_of",
     "write_database",
+    "write_tables",
 ]

@@ -264,7 +264,12 @@ def test_one_new_label_rewrites_only_what_shows_it(
     build_site([run], out, SMALL)
     after = files_of(out)
     assert {name for name in after if after[name] != before.get(name)} == {
-        f"m/pico-chat/{direction.lower()}.html"
+        f"m/pico-chat/{direction.lower()}.html",
+        f"api/pico-chat/{direction.lower()}.json",
+        "api/pico-chat/labels.parquet",
+        # What tells the size and digest of that table.
+        "api/index.json",
+        "downloads.html",
     }
 
 

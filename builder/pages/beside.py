@@ -1,0 +1,54 @@
+"""What does a site hold beside its pages? Data for programs, downloads, and what tells of the site.
+
+Made once all pages are there, in one go that the build of the site hands its folder to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from builder.config import SiteSettings
+from builder.pages.api import api_files, as_json, schema_files, site_file, without_nothing
+from builder.pages.api.form import File
+from builder.pages.downloads import described, download_files, downloads
+from builder.pages.folder import SiteFolder
+from builder.pages.nearby import Neighbourhood
+from builder.pages.render import Renderer
+from builder.pages.views import RunView
+from builder.store import RunStore
+
+DOWNLOADS = "downloads.html"
+#: Pages among what :func:`put_beside` puts.
+PAGES = 1
+
+
+def put_beside(
+    folder: SiteFolder,
+    renderer: Renderer,
+    opened: Sequence[tuple[RunView, RunStore]],
+    settings: SiteSettings,
+    nearby: Neighbourhood,
+    on_page: Callable[[], object],
+) -> None:
+    """Puts all of it into the folder of the site; the last thing before it is finished.
+
+    Calls ``on_page`` after each of PAGES.
+    """
+    runs = [run for run, _ in opened]
+    files: dict[str, list[File]] = {}
+    for run, store in opened:
+        held = files[run.name] = []
+        for path, content in api_files(run, store, nearby):
+            folder.put(path, content)
+        # The last one is that of the run itself.
+        held.append(described(path, content, "every direction in brief, as JSON"))
+        for file, made in download_files(run, settings.downloads, folder.scratch()):
+            folder.put_file(file["path"], made)
+            held.append(file)
+    for path, content in schema_files():
+        folder.put(path, content)
+    index = site_file(runs, files, settings.title, settings.url)
+    folder.put("api/index.json", as_json(without_nothing(index)))
+    shown = downloads(runs, files)
+    folder.put(DOWNLOADS, renderer.page(DOWNLOADS, DOWNLOADS, downloads=shown, site=settings))
+    on_page()
