@@ -10,6 +10,7 @@ import pytest
 from builder import cli
 from builder.activations.shard_files import SHARD_FILES
 from builder.config import known_settings
+from builder.pages.api.changes import KINDS
 from builder.pages.api.form import SCHEMA_VERSION as API_VERSION
 from builder.pages.api.schemas import FORMS
 from builder.records import ROLES
@@ -82,7 +83,7 @@ def test_every_setting_and_flag_of_labelling_is_documented(
 def test_every_table_and_setting_of_a_site_is_documented() -> None:
     for name in (*TABLES, *TEXTS):
         assert f"`{name}`" in API, name
-    for name in ("downloads", *LEVELS, *FORMS):
+    for name in ("downloads", *LEVELS, *FORMS, *KINDS):
         assert name in API, name
     assert f"`schema_version` is {API_VERSION}" in API
 

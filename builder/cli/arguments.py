@@ -19,6 +19,7 @@ examples:
   weightatlas build my.toml --set scan.top=10 --set 'corpus.max_documents=5000'
   weightatlas label runs/mine --model gpt-4.1-mini --plan
   weightatlas render runs/one runs/two --out site
+  weightatlas diff published site --fail-on lost,relabelled
 
 A command that is stopped, or killed, goes on where it was when it is given again.
 """
@@ -98,6 +99,23 @@ def make_parser() -> argparse.ArgumentParser:
         "--downloads",
         choices=("tables", "examples", "database"),
         help="files to offer: light tables, texts as well, the database as well (default: tables)",
+    )
+
+    sub = add("diff", do.diff, "say what changed between two built sites")
+    sub.add_argument("old", type=Path, metavar="OLD", help="folder of a built site")
+    sub.add_argument("new", type=Path, metavar="NEW", help="folder of a later one")
+    sub.add_argument("--json", action="store_true", help="machine-readable, every change")
+    sub.add_argument(
+        "--fail-on",
+        default="",
+        metavar="KINDS",
+        help="exit with 1 if there are changes of these kinds, as in lost,relabelled, or any",
+    )
+    sub.add_argument(
+        "--step",
+        type=float,
+        metavar="F1",
+        help="a score changed if F1 differs by more (default: if it leaves an interval)",
     )
 
     sub = add("preview", do.preview, "serve a built site on this machine")

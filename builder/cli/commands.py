@@ -10,12 +10,13 @@ from pathlib import Path
 from builder.cli.named_run import direction_run, named_run
 from builder.cli.printing import (
     print_base,
+    print_changes,
     print_plan,
     print_requests,
     print_status,
     print_warnings,
 )
-from builder.errors import ConfigError
+from builder.errors import ConfigError, shown
 
 
 def build(options: argparse.Namespace) -> int:
@@ -145,6 +146,27 @@ def render(options: argparse.Namespace) -> int:
     print(f"{report.pages} pages, {report.bytes / 2**20:.1f} MB")
     print(f"open {report.home}")
     return 0
+
+
+def diff(options: argparse.Namespace) -> int:
+    """What changed between two sites; 1 where it is a change that was asked to fail."""
+    from builder.pages.api.changes import KINDS, site_changes
+
+    named = [name.strip() for name in options.fail_on.split(",") if name.strip()]
+    if unknown := sorted(set(named) - {*KINDS, "any"}):
+        raise ConfigError(
+            f"--fail-on: {shown(', '.join(unknown))} is no kind of change; known are "
+            f"{', '.join(KINDS)}, and any"
+        )
+    if options.step is not None and not options.step >= 0:
+        raise ConfigError(f"--step: expected a number of 0 or more, found {options.step}")
+    found = site_changes(options.old, options.new, options.step)
+    if options.json:
+        print(json.dumps(found.as_values(), indent=1, allow_nan=False))
+    else:
+        print_changes(found, KINDS)
+    failing = KINDS if "any" in named else named
+    return int(any(change.kind in failing for change in found.changes))
 
 
 def preview(options: argparse.Namespace) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from builder.errors import printable
+from builder.errors import printable, shown
 
 if TYPE_CHECKING:
     from builder.endpoint.estimate import Estimate
+    from builder.pages.api.changes import SiteChanges
 
 
 def print_plan(plan: dict[str, Any], *, as_json: bool) -> None:
@@ -49,6 +50,38 @@ def print_requests(plan: dict[str, Estimate | None]) -> None:
             f"{found.to_ask:,} to ask, about {found.prompt_tokens:,} tokens of prompts and at most "
             f"{found.completion_tokens:,} of replies, {price}"
         )
+
+
+#: Changes of each kind that are listed; ``--json`` has all.
+_LISTED = 20
+
+
+def print_changes(found: SiteChanges, kinds: Mapping[Any, str]) -> None:
+    """What changed between two sites, by kind, the first of each kind listed."""
+    for name, runs in (("new", found.new_runs), ("lost", found.lost_runs)):
+        for run in runs:
+            print(f"{name} model: {printable(run)}")
+    counts = found.counts()
+    for kind, about in kinds.items():
+        if not counts[kind]:
+            continue
+        print(f"{counts[kind]:,} {kind} ({about})")
+        listed = [change for change in found.changes if change.kind == kind]
+        for change in listed[:_LISTED]:
+            pole = f" {change.pole}" if change.pole else ""
+            print(
+                f"  {printable(change.run)} {printable(change.id)}{pole}: "
+                f"{_told(change.old)} -> {_told(change.new)}"
+            )
+        if len(listed) > _LISTED:
+            print(f"  and {len(listed) - _LISTED:,} more (--json lists all)")
+    print(f"{found.matched:,} directions in both sites, {len(found.changes):,} changes")
+
+
+def _told(value: str | float | None) -> str:
+    if value is None:
+        return "nothing"
+    return printable(shown(value).replace("\n", " ")) if isinstance(value, str) else f"{value:.4g}"
 
 
 def print_warnings(warnings: Sequence[str]) -> None:

@@ -5,6 +5,8 @@
 ``direction``  the file of a direction
 ``model``      the files of a run and of the site
 ``written``    how values become bytes
+``reading``    the files of a built site, read back
+``changes``    what changed between two sites
 
 Files are written direction by direction, some read at once, so memory does not grow with them.
 """
