@@ -88,6 +88,16 @@ def test_every_table_and_setting_of_a_site_is_documented() -> None:
     assert f"`schema_version` is {API_VERSION}" in API
 
 
+def test_every_flag_of_exports_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "exports.md").read_text(encoding="utf-8")
+    with pytest.raises(SystemExit):
+        cli.main(["export", "--help"])
+    flags = set(re.findall(r"(--[a-z-]+)", capsys.readouterr().out)) - {"--help"}
+    assert len(flags) >= 6
+    for flag in flags:
+        assert flag in text, flag
+
+
 def test_files_that_documents_name_exist() -> None:
     for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         text = path.read_text(encoding="utf-8")

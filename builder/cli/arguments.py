@@ -118,6 +118,23 @@ def make_parser() -> argparse.ArgumentParser:
         help="a score changed if F1 differs by more (default: if it leaves an interval)",
     )
 
+    sub = add("export", do.export, "write a run in the form that another tool imports")
+    sub.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    sub.add_argument(
+        "--to",
+        choices=("neuronpedia", "parquet"),
+        required=True,
+        help="Neuronpedia's layout for bulk import, or every table with texts and activations",
+    )
+    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    for option, about in (
+        ("--model-id", "name of the model there (default: that of the run)"),
+        ("--release", "name of the release there (default: weightatlas-RUN)"),
+        ("--creator", "who is named as its creator there (default: weightatlas)"),
+        ("--creator-id", "id of the user that rows belong to there (default: the usual one)"),
+    ):
+        sub.add_argument(option, help=about)
+
     sub = add("preview", do.preview, "serve a built site on this machine")
     sub.add_argument("site", type=Path, nargs="?", default=Path("site"), help="default: site")
     sub.add_argument("--port", type=int, default=8000, help="default: 8000")

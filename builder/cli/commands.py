@@ -11,6 +11,7 @@ from builder.cli.named_run import direction_run, named_run
 from builder.cli.printing import (
     print_base,
     print_changes,
+    print_exported,
     print_plan,
     print_requests,
     print_status,
@@ -167,6 +168,31 @@ def diff(options: argparse.Namespace) -> int:
         print_changes(found, KINDS)
     failing = KINDS if "any" in named else named
     return int(any(change.kind in failing for change in found.changes))
+
+
+def export(options: argparse.Namespace) -> int:
+    """A run in another tool's form, and what that has no place for."""
+    from builder.run_folder import existing_run
+
+    run = existing_run(options.run)
+    named = {
+        "model": options.model_id,
+        "release": options.release,
+        "creator": options.creator,
+        "creator_id": options.creator_id,
+    }
+    if options.to == "parquet":
+        from builder.exports.tables import export_tables
+
+        if any(named.values()):
+            raise ConfigError("names are Neuronpedia's; leave them out with --to parquet")
+        print_exported({"tables": export_tables(run.folder, options.out)}, {}, options.out)
+        return 0
+    from builder.exports.neuronpedia import Names, export_neuronpedia
+
+    found = export_neuronpedia(run.folder, options.out, Names.of(run.settings.name, **named))
+    print_exported(found.written, found.left_out, options.out)
+    return 0
 
 
 def preview(options: argparse.Namespace) -> int:

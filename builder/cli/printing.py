@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import printable, shown
@@ -82,6 +83,15 @@ def _told(value: str | float | None) -> str:
     if value is None:
         return "nothing"
     return printable(shown(value).replace("\n", " ")) if isinstance(value, str) else f"{value:.4g}"
+
+
+def print_exported(written: Mapping[str, int], left_out: Mapping[str, int], out: Path) -> None:
+    """What was written, and what the form has no place for."""
+    for what, count in written.items():
+        print(f"{count:,} {what}")
+    for what, count in left_out.items():
+        print(f"left out: {count:,} {what}")
+    print(f"in {printable(str(out))}")
 
 
 def print_warnings(warnings: Sequence[str]) -> None:
