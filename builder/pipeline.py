@@ -301,6 +301,13 @@ def make_site(runs: Sequence[Path], settings: SiteSettings) -> SiteReport:
     return dataclasses.replace(report, warnings=(*report.warnings, *faults))
 
 
+def missing_furniture(settings: SiteSettings) -> list[str]:
+    """What a site with these settings is without, and what would give it that."""
+    from builder.pages.beside import missing
+
+    return missing(settings)
+
+
 def status(folder: Path) -> dict[str, Any]:
     """What is done in a run folder, from small records alone (the database is not opened).
 

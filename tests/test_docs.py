@@ -83,7 +83,15 @@ def test_every_setting_and_flag_of_labelling_is_documented(
 def test_every_table_and_setting_of_a_site_is_documented() -> None:
     for name in (*TABLES, *TEXTS):
         assert f"`{name}`" in API, name
-    for name in ("downloads", *LEVELS, *FORMS, *KINDS):
+    for name in (
+        "site.downloads",
+        "site.url",
+        "site.authors",
+        "citation.cff",
+        *LEVELS,
+        *FORMS,
+        *KINDS,
+    ):
         assert name in API, name
     assert f"`schema_version` is {API_VERSION}" in API
 

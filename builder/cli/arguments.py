@@ -95,6 +95,7 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
     sub.add_argument("--out", default="site", help="folder of the site (default: site)")
     sub.add_argument("--title", default=None, help="title of the site")
+    sub.add_argument("--url", help="address that the site will have, for cards and the site map")
     sub.add_argument(
         "--downloads",
         choices=("tables", "examples", "database"),

@@ -138,13 +138,15 @@ def render(options: argparse.Namespace) -> int:
     first = runs[0].settings.site
     given = {
         name: value
-        for name in ("out", "title", "downloads")
+        for name in ("out", "title", "downloads", "url")
         if (value := getattr(options, name)) is not None
     }
     settings = SiteSettings.model_validate(first.model_dump() | given)
     report = pipeline.make_site(options.runs, settings)
     print_warnings(report.warnings)
     print(f"{report.pages} pages, {report.bytes / 2**20:.1f} MB")
+    for line in pipeline.missing_furniture(settings):
+        print(line)
     print(f"open {report.home}")
     return 0
 

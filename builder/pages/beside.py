@@ -5,12 +5,15 @@ Made once all pages are there, in one go that the build of the site hands its fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from builder.config import SiteSettings
 from builder.pages.api import api_files, as_json, schema_files, site_file, without_nothing
 from builder.pages.api.form import File
+from builder.pages.card import model_card, site_card
+from builder.pages.cite import citation_cff
 from builder.pages.downloads import described, download_files, downloads
+from builder.pages.feed import NOT_FOUND, sitemap_files
 from builder.pages.folder import SiteFolder
 from builder.pages.nearby import Neighbourhood
 from builder.pages.render import Renderer
@@ -19,7 +22,7 @@ from builder.store import RunStore
 
 DOWNLOADS = "downloads.html"
 #: Pages among what :func:`put_beside` puts.
-PAGES = 1
+PAGES = 2
 
 
 def put_beside(
@@ -50,5 +53,34 @@ def put_beside(
     index = site_file(runs, files, settings.title, settings.url)
     folder.put("api/index.json", as_json(without_nothing(index)))
     shown = downloads(runs, files)
+    for path, content in _furniture(runs, settings):
+        folder.put(path, content)
     folder.put(DOWNLOADS, renderer.page(DOWNLOADS, DOWNLOADS, downloads=shown, site=settings))
     on_page()
+    # Shown at any depth, so that nothing relative leads anywhere.
+    template = NOT_FOUND if settings.url else "404-plain.html"
+    folder.put(NOT_FOUND, renderer.page(template, NOT_FOUND, root=settings.url))
+    on_page()
+    if settings.url:
+        for path, content in sitemap_files(folder.paths, settings.url):
+            folder.put(path, content)
+
+
+def missing(settings: SiteSettings) -> list[str]:
+    """What a site is without, by its settings, and what would give it that."""
+    found = []
+    if not settings.url:
+        found.append("no site map, cards or feed: they need the address of the site (site.url)")
+    if not settings.authors:
+        found.append("no citation.cff: it needs authors (site.authors)")
+    return found
+
+
+def _furniture(runs: Sequence[RunView], settings: SiteSettings) -> Iterator[tuple[str, bytes]]:
+    """What tells of the site elsewhere, as far as its settings allow."""
+    if settings.authors:
+        yield "citation.cff", citation_cff(runs, settings.title, settings.authors, settings.url)
+    if settings.url:
+        yield "card.png", site_card(runs, settings.title)
+        for run in runs:
+            yield f"m/{run.name}/card.png", model_card(run)

@@ -62,7 +62,7 @@ class DirectionJob:
         opened = self._opened or [_open(folder, threads) for folder in self._folders]
         runs = [run for run, _ in opened]
         settings = self._settings
-        renderer = Renderer(settings.title)
+        renderer = Renderer(settings.title, settings.url)
         nearby = Neighbourhood(runs, self._comparisons)
         readers: dict[int, PageReader] = {}
 

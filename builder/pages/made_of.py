@@ -40,6 +40,7 @@ class MadeOf:
         whole = (
             program,
             settings.title,
+            settings.url,
             settings.examples,
             settings.context,
             run.name,

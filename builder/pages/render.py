@@ -43,9 +43,9 @@ def _printed(value: Any) -> Any:
 
 
 class Renderer:
-    """Renders templates for one site, whose title every page carries."""
+    """Renders templates for one site, whose title and address (if known) every page carries."""
 
-    def __init__(self, site_title: str) -> None:
+    def __init__(self, site_title: str, site_url: str = "") -> None:
         # ruff wants autoescape stated; it is, for every template whatever its name.
         self._environment = Environment(
             loader=FileSystemLoader(asset_dir() / "templates"),
@@ -77,6 +77,7 @@ class Renderer:
         )
         self._environment.globals.update(
             site_title=site_title,
+            site_url=site_url,
             policy=CONTENT_SECURITY_POLICY,
             version=__version__,
             reasons=REASONS,
@@ -93,8 +94,11 @@ class Renderer:
         )
 
     def page(self, template: str, path: str, **values: Any) -> bytes:
-        """The page at ``path`` as bytes; templates find the site's top as ``root``."""
+        """The page at ``path`` as bytes; templates find the site's top as ``root``.
+
+        That is what leads there from ``path``, unless the values say something else.
+        """
         text = self._environment.get_template(template).render(
-            root=root_of(path), here=path, **values
+            {"root": root_of(path), "here": path} | values
         )
         return text.encode("utf-8")

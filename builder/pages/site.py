@@ -109,7 +109,7 @@ class _Build:
         self._runs = [run for run, _ in opened]
         self._nearby = Neighbourhood(self._runs, comparisons)
         self._job = DirectionJob(opened, settings, comparisons)
-        self._renderer = Renderer(settings.title)
+        self._renderer = Renderer(settings.title, settings.url)
 
     def into(self, out: Path, on_forecast: Callable[[Forecast], object]) -> SiteReport:
         """Makes what is not there already, and then puts it in its place."""
