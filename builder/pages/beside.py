@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from builder.config import SiteSettings
 from builder.pages.api import api_files, as_json, schema_files, site_file, without_nothing
-from builder.pages.api.form import File
+from builder.pages.api.run_form import File
 from builder.pages.card import model_card, site_card
 from builder.pages.cite import citation_cff
 from builder.pages.downloads import described, download_files, downloads

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.pages.api import sources
-from builder.pages.api.form import File, Source
+from builder.pages.api.run_form import File, Source
 from builder.pages.formats import name_alone
 from builder.pages.links import api_folder
 from builder.pages.views import RunView, database

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from builder import cli
 from builder.errors import SiteError
 from builder.pages.api.changes import KINDS, Change, _pairs, site_changes
-from builder.pages.api.form import BriefDirection
 from builder.pages.api.reading import read_site
+from builder.pages.api.run_form import BriefDirection
 
 Edit = Callable[[list[dict[str, Any]]], object]
 

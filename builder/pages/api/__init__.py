@@ -1,6 +1,7 @@
 """What does a site offer to programs? Every direction, run and the site itself as JSON files.
 
-``form``       what stands in each file, key by key
+``form``       what stands in the file of a direction, key by key
+``run_form``   the same for a run and the site
 ``schemas``    the same as JSON Schema, which the site ships
 ``direction``  the file of a direction
 ``model``      the files of a run and of the site

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from builder.pages.api.form import BriefDirection, BriefPole, BriefScore, RunFile
 from builder.pages.api.reading import read_site
+from builder.pages.api.run_form import BriefDirection, BriefPole, BriefScore, RunFile
 from builder.records import POLES, Pole
 
 ChangeKind = Literal["new", "lost", "changed", "moved", "relabelled", "rescored"]

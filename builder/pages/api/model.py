@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from builder import __version__
 from builder.pages import links
-from builder.pages.api.form import (
-    SCHEMA_VERSION,
+from builder.pages.api.form import SCHEMA_VERSION
+from builder.pages.api.run_form import (
     BriefDirection,
     BriefPole,
     Counts,

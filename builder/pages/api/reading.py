@@ -15,7 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from builder.errors import SiteError, shown
 from builder.pages import links
-from builder.pages.api.form import SCHEMA_VERSION, RunFile, SiteFile
+from builder.pages.api.form import SCHEMA_VERSION
+from builder.pages.api.run_form import RunFile, SiteFile
 from builder.pages.spans import plain
 
 #: A file of more bytes is none of ours: a run of 100,000 directions takes about 70 MB.

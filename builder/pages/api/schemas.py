@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from builder.pages.api.form import DirectionFile, RunFile, SiteFile
+from builder.pages.api.form import DirectionFile
+from builder.pages.api.run_form import RunFile, SiteFile
 from builder.pages.api.written import as_json
 
 #: The schema of each kind of file, by its name in ``api/schema/``.
