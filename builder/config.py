@@ -36,6 +36,8 @@ Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 
 #: The form of a model or dataset of the hub: a name, or a name of an owner's.
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+#: Folder of findings that a recipe need not name.
+FINDINGS = "findings"
 #: Settings whose value may hold a secret and is therefore never repeated.
 _UNSHOWN = frozenset({"label", "label.base_url", "score", "score.base_url"})
 #: Characters of an address that need no quoting, in markup neither.
@@ -304,6 +306,9 @@ class SiteSettings(Section):
     url: SiteUrl = ""
     #: Who is to be cited for the site.
     authors: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = ()
+    #: Folder of the findings that the site shows; ``findings`` beside the recipe when unset and
+    #: there, none when empty.
+    findings: str | None = None
 
 
 class Settings(Section):
@@ -465,6 +470,7 @@ def _impossible_paths(settings: Settings) -> Iterator[str]:
         "model.adapter_base": settings.model.adapter_base,
         **{f"corpus.sources.{n}.path": s.path for n, s in enumerate(settings.corpus.sources)},
         "site.out": settings.site.out,
+        "site.findings": settings.site.findings or "",
         "runs": settings.runs,
     }
     for name, place in places.items():
@@ -515,10 +521,12 @@ def _resolve_paths(table: dict[str, Any], folder: Path) -> None:
         return text
 
     model = table.get("model")
-    if isinstance(model, dict):
-        for key in ("base", "tuned", "adapter_base"):
-            if key in model:
-                model[key] = resolved(model[key])
+    for key in ("base", "tuned", "adapter_base"):
+        if isinstance(model, dict) and key in model:
+            model[key] = resolved(model[key])
+    site = table.setdefault("site", {})
+    if isinstance(site, dict) and ("findings" in site or (folder / FINDINGS).is_dir()):
+        site["findings"] = resolved(site.get("findings", FINDINGS))
     corpus = table.get("corpus")
     sources = corpus.get("sources") if isinstance(corpus, dict) else None
     for source in sources if isinstance(sources, list) else ():

@@ -35,6 +35,7 @@ from builder.scan_stage import plan_units, scan_executor, scan_job, scan_units
 
 if TYPE_CHECKING:
     from builder.endpoint.estimate import Estimate
+    from builder.findings.bundle import Import
     from builder.pages.site import SiteReport
 
 
@@ -306,6 +307,16 @@ def missing_furniture(settings: SiteSettings) -> list[str]:
     from builder.pages.beside import missing
 
     return missing(settings)
+
+
+def import_findings(bundle: Path, out: Path) -> Import:
+    """Puts every finding of an exported file into a file of its own in ``out``.
+
+    See :func:`builder.findings.bundle.import_findings`; no run is read.
+    """
+    from builder.findings import bundle as bundles
+
+    return bundles.import_findings(bundle, out)
 
 
 def status(folder: Path) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from builder.config import known_settings
 from builder.pages.api.changes import KINDS
 from builder.pages.api.form import SCHEMA_VERSION as API_VERSION
 from builder.pages.api.schemas import FORMS
+from builder.findings import SEVERITIES, STATUSES
+from builder.findings.reading import KEYS, read_finding
 from builder.records import ROLES
 from builder.store.schema import SCHEMA, SCHEMA_VERSION
 from builder.store.tables import LEVELS, TABLES, TEXTS
@@ -21,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 DATA_MODEL = (ROOT / "docs" / "data-model.md").read_text(encoding="utf-8")
 LANGUAGE_MODELS = (ROOT / "docs" / "language-models.md").read_text(encoding="utf-8")
 API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+FINDINGS = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -104,6 +107,19 @@ def test_every_flag_of_exports_is_documented(capsys: pytest.CaptureFixture[str])
     assert len(flags) >= 6
     for flag in flags:
         assert flag in text, flag
+
+
+def test_the_finding_in_the_readme_is_one() -> None:
+    (text,) = re.findall(r"```markdown\n(.*?)```", README, flags=re.DOTALL)
+    found, faults = read_finding(text.encode(), Path("findings/heron.md"))
+    assert faults == []
+    assert found is not None
+    assert [item.document for item in found[0].examples] == [2239]
+
+
+def test_every_key_and_value_of_a_finding_is_documented() -> None:
+    for name in (*KEYS, *SEVERITIES, *STATUSES, "site.findings", "--findings"):
+        assert re.search(rf"`[^`]*{name}[^`]*`", FINDINGS), name
 
 
 def test_files_that_documents_name_exist() -> None:

@@ -135,6 +135,23 @@ def make_parser() -> argparse.ArgumentParser:
         ("--creator-id", "id of the user that rows belong to there (default: the usual one)"),
     ):
         sub.add_argument(option, help=about)
+    sub.add_argument(
+        "--findings",
+        metavar="DIR",
+        help="folder of findings (default: that of the recipes, else findings if it is there)",
+    )
+
+    sub = add("findings", do.import_findings, "take apart what the triage page exported")
+    kinds = sub.add_subparsers(metavar="ACTION", required=True)
+    sub = kinds.add_parser(
+        "import",
+        help="put every finding of an exported file into a file of its own",
+        description="Put every finding of an exported file into a file of its own.",
+    )
+    sub.add_argument("file", type=Path, metavar="FILE", help="findings-DATE.txt of triage.html")
+    sub.add_argument(
+        "--out", type=Path, default=Path("findings"), help="folder (default: findings)"
+    )
 
     sub = add("preview", do.preview, "serve a built site on this machine")
     sub.add_argument("site", type=Path, nargs="?", default=Path("site"), help="default: site")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from builder.cli.named_run import direction_run, named_run
@@ -141,7 +142,8 @@ def render(options: argparse.Namespace) -> int:
         for name in ("out", "title", "downloads", "url")
         if (value := getattr(options, name)) is not None
     }
-    settings = SiteSettings.model_validate(first.model_dump() | given)
+    found = _findings(options.findings, [run.settings.site.findings for run in runs])
+    settings = SiteSettings.model_validate(first.model_dump() | given | {"findings": found})
     report = pipeline.make_site(options.runs, settings)
     print_warnings(report.warnings)
     print(f"{report.pages} pages, {report.bytes / 2**20:.1f} MB")
@@ -194,6 +196,37 @@ def export(options: argparse.Namespace) -> int:
 
     found = export_neuronpedia(run.folder, options.out, Names.of(run.settings.name, **named))
     print_exported(found.written, found.left_out, options.out)
+    return 0
+
+
+def _findings(named: str | None, of_recipes: Sequence[str | None]) -> str | None:
+    """The folder of findings of a site: as asked, of the first recipe that has one, or the usual.
+
+    Runs that name different folders have no common one; then one has to be asked for.
+    """
+    from builder.config import FINDINGS
+
+    if named is not None:
+        return named
+    found = list(dict.fromkeys(folder for folder in of_recipes if folder))
+    if len(found) > 1:
+        raise ConfigError(
+            f"the runs have their findings in different folders ({', '.join(found)}); say which "
+            "with --findings"
+        )
+    return found[0] if found else FINDINGS if Path(FINDINGS).is_dir() else None
+
+
+def import_findings(options: argparse.Namespace) -> int:
+    """Findings in files of their own."""
+    from builder import pipeline
+
+    found = pipeline.import_findings(options.file, options.out)
+    for path in found.written:
+        print(path)
+    if found.same:
+        print(f"{len(found.same)} were there already, with the same content")
+    print(f"{len(found.written)} findings written; `weightatlas render` shows them")
     return 0
 
 

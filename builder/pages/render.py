@@ -16,6 +16,7 @@ from builder import __version__
 from builder.assets import asset_dir
 from builder.pages import formats
 from builder.pages.corpus_view import ENRICHED, RISING
+from builder.pages.findings import Findings
 from builder.pages.label_view import BEYOND, NOT_A_MODEL, REASONS
 from builder.pages.links import root_of
 from builder.pages.score_view import STRATUM_NAMES
@@ -43,9 +44,11 @@ def _printed(value: Any) -> Any:
 
 
 class Renderer:
-    """Renders templates for one site, whose title and address (if known) every page carries."""
+    """Renders templates for one site, whose title, address (if known) and findings every page has."""
 
-    def __init__(self, site_title: str, site_url: str = "") -> None:
+    def __init__(
+        self, site_title: str, site_url: str = "", findings: Findings | None = None
+    ) -> None:
         # ruff wants autoescape stated; it is, for every template whatever its name.
         self._environment = Environment(
             loader=FileSystemLoader(asset_dir() / "templates"),
@@ -78,6 +81,7 @@ class Renderer:
         self._environment.globals.update(
             site_title=site_title,
             site_url=site_url,
+            all_findings=findings or Findings(),
             policy=CONTENT_SECURITY_POLICY,
             version=__version__,
             reasons=REASONS,
