@@ -14,6 +14,7 @@ from builder.config import SiteSettings
 from builder.errors import ScanError, SiteError
 from builder.execute import Files, Processes, Unit, usable_cores
 from builder.pages.direction_view import PageReader
+from builder.pages.findings import Findings
 from builder.pages.links import direction_script
 from builder.pages.nearby import Comparison, Neighbourhood
 from builder.pages.origin_view import origin
@@ -43,7 +44,9 @@ class DirectionJob:
         opened: Sequence[tuple[RunView, RunStore]],
         settings: SiteSettings,
         comparisons: Mapping[Path, Sequence[Comparison]],
+        findings: Findings,
     ) -> None:
+        self._findings = findings
         self._folders = tuple(run.folder for run, _ in opened)
         self._opened: Sequence[tuple[RunView, RunStore]] | None = opened
         self._settings, self._comparisons = settings, comparisons
@@ -62,7 +65,7 @@ class DirectionJob:
         opened = self._opened or [_open(folder, threads) for folder in self._folders]
         runs = [run for run, _ in opened]
         settings = self._settings
-        renderer = Renderer(settings.title, settings.url)
+        renderer = Renderer(settings.title, settings.url, self._findings)
         nearby = Neighbourhood(runs, self._comparisons)
         readers: dict[int, PageReader] = {}
 

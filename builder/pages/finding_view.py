@@ -14,7 +14,7 @@ from builder.pages.findings import PAGE, Cited, Findings, address_of, example_li
 from builder.pages.links import root_of
 from builder.pages.markdown import body_html
 from builder.pages.render import Renderer
-from builder.pages.spans import Pieces, brief, highlight, is_cut, visible
+from builder.pages.spans import brief, highlight, near_peak, visible
 from builder.pages.views import DirectionView, RunView
 from builder.records import Example
 from builder.store import RunStore
@@ -44,8 +44,6 @@ class PinnedExample:
     link: str
     distance: float | None
     html: Markup
-    values: str
-    cut: bool
     earlier: bool
 
 
@@ -153,7 +151,6 @@ def _pinned(
     anchor = f"{example.pole}-{example.role}-{example.window.doc_id}"
     place = anchor if anchor in set(anchors) else example.pole
     extent = next((held for held in item.ranges if held.role == example.role), None)
-    highlighted = highlight(example, Pieces.of(example.window), scale, site.context)
     return PinnedExample(
         number=number,
         run=run,
@@ -161,8 +158,6 @@ def _pinned(
         example=example,
         link=f"{root_of(cited.finding.page)}{item.page}#{place}",
         distance=(example.value - extent.mean) / extent.std if extent and extent.std > 0 else None,
-        html=highlighted.html,
-        values=highlighted.values,
-        cut=is_cut(example, site.context),
+        html=highlight(near_peak(example, site.context), scale),
         earlier=example.window.start + max(0, example.peak - site.context) > 0,
     )

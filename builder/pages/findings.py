@@ -35,7 +35,7 @@ from builder.store import RunStore
 PAGE = "findings/index.html"
 #: Pages of the site that are of no run and of no finding.
 SHARED = frozenset(
-    {"index.html", "search.html", "directions.html", "methods.html", PAGE}
+    {"index.html", "search.html", "directions.html", "methods.html", "triage.html", PAGE}
 )
 #: Findings on the page of a model and on the home page.
 LISTED = 5

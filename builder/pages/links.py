@@ -86,3 +86,8 @@ def api_file(run: str, name: str) -> str:
 def api_folder(run: str) -> str:
     """Path of the folder that a run's data is in; ``run`` is its file name."""
     return f"api/{run}"
+
+
+def triage_shard(run: str) -> str:
+    """Path of the script that holds a model's directions for triage."""
+    return f"data/triage-{run}.js"

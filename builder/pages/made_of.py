@@ -41,6 +41,7 @@ class MadeOf:
             program,
             settings.title,
             settings.url,
+            has_findings,
             settings.examples,
             settings.context,
             run.name,
@@ -73,6 +74,7 @@ class MadeOf:
         near: NearView,
         alike: SimilarView,
         beside: Sequence[DirectionView | None],
+        findings: Sequence[object],
     ) -> str:
         """That of one direction with what its page links to; 16 hex digits."""
         place = item.row.hookpoint
@@ -93,6 +95,7 @@ class MadeOf:
                 for row in rows
             ],
             [(other.row.id, other.name) if other else None for other in beside],
+            findings,
         )  # fmt: skip
         digest = hashlib.sha256(self._whole)
         digest.update(repr(parts).encode("utf-8", "surrogatepass"))

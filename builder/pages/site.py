@@ -22,6 +22,8 @@ from builder.pages import beside, links, model_view
 from builder.pages.chance_view import chance
 from builder.pages.direction_job import DirectionJob, direction_files
 from builder.pages.example_view import texts_script
+from builder.pages.finding_view import finding_pages
+from builder.pages.findings import read_findings
 from builder.pages.folder import SiteFolder
 from builder.pages.forecast import Forecast, forecast, refuse_oversize
 from builder.pages.labels_view import labels_view
@@ -33,6 +35,7 @@ from builder.pages.search_data import search_script
 from builder.pages.similar_view import SimilarLabels
 from builder.pages.spans import LONGEST_TOKEN, NEUTRAL
 from builder.pages.spectra_view import spectra
+from builder.pages.triage_data import ORDERS, triage_script
 from builder.pages.views import MIN_TOKENS, RunView, database, read_run
 from builder.store import RunStore
 
@@ -108,14 +111,20 @@ class _Build:
         self._opened, self._settings, self._workers = opened, settings, workers
         self._runs = [run for run, _ in opened]
         self._nearby = Neighbourhood(self._runs, comparisons)
-        self._job = DirectionJob(opened, settings, comparisons)
-        self._renderer = Renderer(settings.title, settings.url)
+        folder = Path(settings.findings) if settings.findings else None
+        self._findings, self._cited = read_findings(folder, opened)
+        self._job = DirectionJob(opened, settings, comparisons, self._findings)
+        self._renderer = Renderer(settings.title, settings.url, self._findings)
 
     def into(self, out: Path, on_forecast: Callable[[Forecast], object]) -> SiteReport:
         """Makes what is not there already, and then puts it in its place."""
         folder = SiteFolder(out)
         shared = _shared_pages(self._runs)
-        others = len(self._runs) + len(shared) + beside.PAGES
+        stores = {run.name: store for run, store in self._opened}
+        told = list(
+            finding_pages(self._renderer, self._findings, self._cited, stores, self._settings)
+        )
+        others = len(self._runs) + len(shared) + len(told) + beside.PAGES
         pages = sum(len(run.directions) for run in self._runs) + others
         try:
             names = [self._names(run, store) for run, store in self._opened]
@@ -136,6 +145,9 @@ class _Build:
                     page = self._renderer.page(template, template, site=self._settings, **values)
                     folder.put(template, page)
                     bar.update()
+                for path, content in told:
+                    folder.put(path, content)
+                    bar.update()
                 beside.put_beside(
                     folder, self._renderer, self._opened, self._settings, self._nearby, bar.update
                 )
@@ -154,17 +166,23 @@ class _Build:
             written=written,
             removed=removed,
             bytes=size,
-            warnings=tuple(_warnings(self._runs)),
+            warnings=(*_warnings(self._runs), *self._findings.warnings),
         )
 
     def _names(self, run: RunView, store: RunStore) -> list[str]:
         """What the page of each direction is made of."""
-        made_of = MadeOf(run, store, self._settings, program())
+        made_of = MadeOf(run, store, self._settings, program(), bool(self._findings.items))
         alike = SimilarLabels(run, store)
         alike.read([item.row.id for item in run.directions])
         items: list[Any] = [None, *run.directions, None]
         return [
-            made_of.of(item, self._nearby.of(run, item), alike.of(item), (before, after))
+            made_of.of(
+                item,
+                self._nearby.of(run, item),
+                alike.of(item),
+                (before, after),
+                self._findings.of(run.name, item.row.id),
+            )
             for before, item, after in zip(items, items[1:], items[2:], strict=False)
         ]
 
@@ -195,6 +213,8 @@ class _Build:
         folder.put(run.page, self._model_page(run, peaks))
         script = search_script(run, SimilarLabels(run, store).places()).encode("utf-8")
         folder.put(links.search_shard(run.name), script)
+        triage = triage_script(run, store, self._settings.examples).encode("utf-8")
+        folder.put(links.triage_shard(run.name), triage)
         folder.put(
             links.texts_script(run.name), texts_script([*store.reservoir(), *store.held_out()])
         )
@@ -243,6 +263,7 @@ def _shared_pages(runs: Sequence[RunView]) -> dict[str, dict[str, Any]]:
         },
         "search.html": {"runs": runs},
         "directions.html": {"runs": runs},
+        "triage.html": {"runs": runs, "orders": ORDERS},
         "methods.html": {
             "runs": runs,
             "settings": _settings_table(runs),
