@@ -13,6 +13,7 @@ from pathlib import Path
 
 from builder import pipeline
 from builder.config import (
+    FINDINGS,
     CorpusSettings,
     DirectionSettings,
     ModelSettings,
@@ -21,6 +22,7 @@ from builder.config import (
     SiteSettings,
     Source,
 )
+from builder.demo_findings import write_demo_findings
 from builder.organisms import Pair, shipped_pairs
 from builder.organisms.behaviours import write_scan_corpus
 from builder.organisms.evaluate import Purity, purity
@@ -48,8 +50,8 @@ def run_demo(runs: Path, out: Path) -> Iterator[str]:
         pipeline.make_labels(run)
         pipeline.make_scores(run)
         folders.append(run.folder)
-        yield from _findings(pair, run)
-    site = SiteSettings(out=str(out), title="weightatlas demo")
+        yield from _findings(pair, run, runs / FINDINGS)
+    site = SiteSettings(out=str(out), title="weightatlas demo", findings=str(runs / FINDINGS))
     report = pipeline.add_to_site(folders, site)
     yield from (f"warning: {warning}" for warning in report.warnings)
     yield ""
@@ -114,9 +116,10 @@ def found_behaviours(store: RunStore, pair: Pair) -> tuple[dict[str, Purity], di
     return purity(real, names), purity(random, names)
 
 
-def _findings(pair: Pair, run: Run) -> Iterator[str]:
+def _findings(pair: Pair, run: Run, folder: Path) -> Iterator[str]:
     with RunStore(run.database_path) as store:
         real, random = found_behaviours(store, pair)
+        write_demo_findings(folder, pair, run.settings.name, store, real, random)
         labels = {(label.direction, label.pole): label.text for label in store.labels()}
     yield ""
     yield f"{run.settings.model.title}: planted, and the direction that shows it best"

@@ -91,6 +91,26 @@ def test_the_last_lines_say_what_was_found_and_what_to_open(
     assert (folder / lines[-1].removeprefix("open ")).is_file()
 
 
+@pytest.mark.parametrize("pair", TUNED, ids=lambda pair: pair.name)
+def test_what_is_shown_is_a_finding_with_the_figures_of_the_run(
+    demo: tuple[Path, list[str]], pair: Pair
+) -> None:
+    name = f"demo-{pair.family}"
+    with RunStore(demo[0] / "runs" / name / "run.duckdb") as store:
+        real, random = found_behaviours(store, pair)
+    for behaviour in pair.behaviours:
+        best, control = real[behaviour.id], random[behaviour.id]
+        page = demo[0] / "site" / "findings" / f"{name}-{behaviour.id}.html"
+        assert page.is_file() == best.shown
+        if best.shown:
+            text = page.read_text(encoding="utf-8")
+            assert f"{round(20 * best.purity)} of its 20 strongest texts" in text
+            assert best.direction in text
+            assert "Weights as cited" in text
+            assert ("confirmed" in text) == (control.purity < SHOWN)
+            assert ("A random direction has" in text) == (control.purity >= SHOWN)
+
+
 @pytest.mark.browser
 def test_a_planted_word_is_searched_and_followed_from_disk(
     demo: tuple[Path, list[str]], browser: Browser
