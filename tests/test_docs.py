@@ -10,11 +10,11 @@ import pytest
 from builder import cli
 from builder.activations.shard_files import SHARD_FILES
 from builder.config import known_settings
+from builder.findings import SEVERITIES, STATUSES
+from builder.findings.reading import KEYS, read_finding
 from builder.pages.api.changes import KINDS
 from builder.pages.api.form import SCHEMA_VERSION as API_VERSION
 from builder.pages.api.schemas import FORMS
-from builder.findings import SEVERITIES, STATUSES
-from builder.findings.reading import KEYS, read_finding
 from builder.records import ROLES
 from builder.store.schema import SCHEMA, SCHEMA_VERSION
 from builder.store.tables import LEVELS, TABLES, TEXTS

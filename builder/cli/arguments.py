@@ -101,6 +101,11 @@ def make_parser() -> argparse.ArgumentParser:
         choices=("tables", "examples", "database"),
         help="files to offer: light tables, texts as well, the database as well (default: tables)",
     )
+    sub.add_argument(
+        "--findings",
+        metavar="DIR",
+        help="folder of findings (default: that of the recipes, else findings if it is there)",
+    )
 
     sub = add("diff", do.diff, "say what changed between two built sites")
     sub.add_argument("old", type=Path, metavar="OLD", help="folder of a built site")
@@ -135,11 +140,6 @@ def make_parser() -> argparse.ArgumentParser:
         ("--creator-id", "id of the user that rows belong to there (default: the usual one)"),
     ):
         sub.add_argument(option, help=about)
-    sub.add_argument(
-        "--findings",
-        metavar="DIR",
-        help="folder of findings (default: that of the recipes, else findings if it is there)",
-    )
 
     sub = add("findings", do.import_findings, "take apart what the triage page exported")
     kinds = sub.add_subparsers(metavar="ACTION", required=True)

@@ -35,7 +35,14 @@ def program() -> str:
 class MadeOf:
     """Names for the pages of one run's directions."""
 
-    def __init__(self, run: RunView, store: RunStore, settings: SiteSettings, program: str) -> None:
+    def __init__(
+        self,
+        run: RunView,
+        store: RunStore,
+        settings: SiteSettings,
+        program: str,
+        has_findings: bool,
+    ) -> None:
         self._run = run
         whole = (
             program,

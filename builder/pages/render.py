@@ -44,7 +44,7 @@ def _printed(value: Any) -> Any:
 
 
 class Renderer:
-    """Renders templates for one site, whose title, address (if known) and findings every page has."""
+    """Renders templates for one site; every page has its title, address (if known) and findings."""
 
     def __init__(
         self, site_title: str, site_url: str = "", findings: Findings | None = None

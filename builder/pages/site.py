@@ -39,8 +39,6 @@ from builder.pages.triage_data import ORDERS, triage_script
 from builder.pages.views import MIN_TOKENS, RunView, database, read_run
 from builder.store import RunStore
 
-#: What a run's database itself may take while its site is built.
-_MEMORY = "400MB"
 #: Findings of each model on the home page.
 FINDINGS = 5
 
@@ -84,7 +82,7 @@ def build_site(
     with contextlib.ExitStack() as stack:
         opened = []
         for folder in runs:
-            store = stack.enter_context(RunStore(database(folder), memory=_MEMORY))
+            store = stack.enter_context(RunStore(database(folder)))
             opened.append((read_run(folder, store), store))
         _refuse_equal_names([run for run, _ in opened])
         build = _Build(opened, settings, comparisons or {}, workers)
