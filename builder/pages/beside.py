@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from builder.config import SiteSettings
-from builder.pages.api import api_files, as_json, schema_files, site_file, without_nothing
+from builder.pages import links
+from builder.pages.api import as_json, run_json, schema_files, site_file, without_nothing
 from builder.pages.api.run_form import File
 from builder.pages.card import model_card, site_card
 from builder.pages.cite import citation_cff
 from builder.pages.downloads import described, download_files, downloads
 from builder.pages.feed import NOT_FOUND, sitemap_files
 from builder.pages.folder import SiteFolder
-from builder.pages.nearby import Neighbourhood
 from builder.pages.render import Renderer
 from builder.pages.views import RunView
 from builder.store import RunStore
@@ -30,7 +30,6 @@ def put_beside(
     renderer: Renderer,
     opened: Sequence[tuple[RunView, RunStore]],
     settings: SiteSettings,
-    nearby: Neighbourhood,
     on_page: Callable[[], object],
 ) -> None:
     """Puts all of it into the folder of the site; the last thing before it is finished.
@@ -41,9 +40,8 @@ def put_beside(
     files: dict[str, list[File]] = {}
     for run, store in opened:
         held = files[run.name] = []
-        for path, content in api_files(run, store, nearby):
-            folder.put(path, content)
-        # The last one is that of the run itself.
+        path, content = links.api_file(run.name, "index"), run_json(run)
+        folder.put(path, content)
         held.append(described(path, content, "every direction in brief, as JSON"))
         for file, made in download_files(run, settings.downloads, folder.scratch()):
             folder.put_file(file["path"], made)

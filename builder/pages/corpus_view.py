@@ -58,6 +58,10 @@ class CorpusView:
     between: dict[Pole, int]
     moved: tuple[tuple[Range, Shift], ...]
 
+    def tail(self) -> list[SourceShare]:
+        """The sources of the most extreme documents of both poles that are listed."""
+        return [row.held for pole in POLES for row in self.sources[pole]]
+
 
 def corpus_view(
     item: DirectionView,

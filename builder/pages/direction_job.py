@@ -13,9 +13,10 @@ from typing import Any
 from builder.config import SiteSettings
 from builder.errors import ScanError, SiteError
 from builder.execute import Files, Processes, Unit, usable_cores
+from builder.pages.api import direction_json
 from builder.pages.direction_view import PageReader
 from builder.pages.findings import Findings
-from builder.pages.links import direction_script
+from builder.pages.links import api_file, direction_script
 from builder.pages.nearby import Comparison, Neighbourhood
 from builder.pages.origin_view import origin
 from builder.pages.render import Renderer
@@ -77,6 +78,7 @@ class DirectionJob:
             files: Files = {}
             items = [run.directions[place] for place in places]
             for place, item, view in zip(places, items, readers[at].pages(items), strict=True):
+                near = nearby.of(run, item)
                 files[item.page] = renderer.page(
                     "direction.html",
                     item.page,
@@ -84,13 +86,16 @@ class DirectionJob:
                     item=item,
                     view=view,
                     origin=origin(run, item),
-                    near=nearby.of(run, item),
+                    near=near,
                     alike=view.alike,
                     site=settings,
                     before=run.directions[place - 1] if place else None,
                     after=run.directions[place + 1] if place + 1 < len(run.directions) else None,
                 )
                 files[direction_script(run.name, item.name)] = view.script
+                files[api_file(run.name, item.name)] = direction_json(
+                    run, item, near, view.examples.joint(), view.corpus.tail()
+                )
                 on_batch(1, 0)
             return files
 

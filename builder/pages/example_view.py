@@ -50,6 +50,10 @@ class Examples:
         for pole in POLES:
             yield from self.views[pole]
 
+    def joint(self) -> list[Example]:
+        """The examples of the joint list, the max pole's first, as far as they are kept."""
+        return [view.example for view in self.every() if ANY_ROLE in view.lists]
+
     def has_base(self) -> bool:
         """Whether the base's activations at the same tokens are known."""
         views = list(self.every())

@@ -146,9 +146,7 @@ class _Build:
                 for path, content in told:
                     folder.put(path, content)
                     bar.update()
-                beside.put_beside(
-                    folder, self._renderer, self._opened, self._settings, self._nearby, bar.update
-                )
+                beside.put_beside(folder, self._renderer, self._opened, self._settings, bar.update)
             for path, content in _static_files():
                 folder.put(path, content)
             folder.put(".nojekyll", b"")
@@ -242,7 +240,11 @@ class _Build:
 def _files_of(run: RunView, at: int) -> tuple[str, ...]:
     """The files of one direction."""
     item = run.directions[at]
-    return (item.page, links.direction_script(run.name, item.name))
+    return (
+        item.page,
+        links.direction_script(run.name, item.name),
+        links.api_file(run.name, item.name),
+    )
 
 
 def _shared_pages(runs: Sequence[RunView]) -> dict[str, dict[str, Any]]:
