@@ -302,6 +302,7 @@
     const page = await WA.unpack(size, letters);
     state.page = page;
     WA.prepare?.(page);
+    WA.charts(page.header);
     const cut = cutter(page);
     fillExamples(page, cut);
     onOpen(find("[data-between]"), betweenPart(page, cut));

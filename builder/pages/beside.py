@@ -38,7 +38,7 @@ def put_beside(
     """
     runs = [run for run, _ in opened]
     files: dict[str, list[File]] = {}
-    for run, store in opened:
+    for run in runs:
         held = files[run.name] = []
         path, content = links.api_file(run.name, "index"), run_json(run)
         folder.put(path, content)

@@ -7,19 +7,20 @@ Coordinates are rounded to a tenth of a unit: pages are many and bytes count.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from builder.pages.formats import fixed, short, signed, whole
-from builder.records import HISTOGRAM_BINS, Pole, Score
+from builder.pages.formats import fixed, short
+from builder.records import HISTOGRAM_BINS, Score
 
 _WIDTH, _HEIGHT = 560.0, 96.0
-#: Columns of a histogram at most.
-_COLUMNS = 64
+#: Columns of a histogram at most, and the letters of their heights, lowest first.
+COLUMNS = 90
+LEVELS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"
 #: Singular values that are drawn of a spectrum; a full one may have thousands.
 DRAWN = 64
 
@@ -44,63 +45,25 @@ def _outline(heights: Sequence[float], step: float, bottom: float) -> str:
     return f"{path}H{round(len(heights) * step)}V{round(bottom)}Z"
 
 
-def histogram(
-    counts: npt.NDArray[np.int64],
-    extent: tuple[float, float],
-    examples: Mapping[Pole, Sequence[float]],
-    *,
-    mean: float,
-) -> Markup:
-    """Token counts by activation over ``extent``, heights logarithmic.
+def histogram_heights(
+    counts: npt.NDArray[np.int64], extent: tuple[float, float]
+) -> tuple[float, float, str]:
+    """Token counts by activation over ``extent``: (least, greatest, heights).
 
-    Below the axis: the range of the max examples in orange, of the min examples in blue, and
-    the mean as a tick. The script of the page moves the line of class ``at`` to a token's value
-    through ``data-low`` and ``data-high``.
+    Heights are logarithmic, one letter of LEVELS a column, COLUMNS of them at most. The page's
+    script draws them: drawn here they would be a tenth of the page.
     """
     first = int(np.clip(math.floor((extent[0] + 1) / 2 * HISTOGRAM_BINS), 0, HISTOGRAM_BINS - 1))
     last = int(np.clip(math.floor((extent[1] + 1) / 2 * HISTOGRAM_BINS), first, HISTOGRAM_BINS - 1))
     kept = counts[first : last + 1]
-    low, high = (2 * edge / HISTOGRAM_BINS - 1 for edge in (first, last + 1))
-
-    def x(value: float) -> float:
-        return float(np.clip((value - low) / (high - low), 0, 1) * _WIDTH)
-
-    floor = _HEIGHT - 22
     # A column takes several bins where there are more of them than the eye tells apart.
-    joint = -(-len(kept) // _COLUMNS)
+    joint = -(-len(kept) // COLUMNS)
     columns = np.add.reduceat(kept, range(0, len(kept), joint))
     sizes = np.log10(1 + columns)
-    heights = (floor - sizes / (sizes.max() or 1.0) * (floor - 6)).tolist()
-    step = _WIDTH / len(kept) * joint
-    marks = ""
-    for pole in ("max", "min"):
-        values = examples.get(pole, ())
-        if values:
-            left, right = x(min(values)), x(max(values))
-            marks += (
-                f'<rect class={pole} x="{_number(max(0.0, left - 1.5))}" y="{_number(floor + 3)}" '
-                f'width="{_number(max(3.0, right - left + 3))}" height=4 />'
-            )
-    numbers = "".join(
-        f'<text x="{_number(at)}" y="{_number(_HEIGHT - 2)}" class={anchor}>{text}</text>'
-        for at, anchor, text in (
-            (0.0, "s", signed(low, 2)),
-            (_WIDTH, "e", signed(high, 2)),
-        )
-    )
-    label = (
-        f"{whole(int(kept.sum()))} tokens, activations from {signed(extent[0])} to "
-        f"{signed(extent[1])}, mean {signed(mean)}"
-    )
-    return Markup(
-        f'<svg class="plot hist" viewBox="0 0 {_number(_WIDTH)} {_number(_HEIGHT)}" role=img '
-        f'aria-label="{label}" data-low={low:.3f} data-high={high:.3f}>'
-        f'<path class=area d="{_outline(heights, step, floor)}"/>'
-        f'<path class=axis d="M0 {_number(floor)}H{_number(_WIDTH)}"/>'
-        f'<path class=mean d="M{_number(x(mean))} 6V{_number(floor)}"/>'
-        f"{marks}{numbers}"
-        f'<path class=at d="M-9 0V{_number(floor + 8)}"/></svg>'
-    )
+    # What is there at all is to be seen.
+    steps = np.ceil(sizes / (sizes.max() or 1.0) * (len(LEVELS) - 1)).astype(int)
+    low, high = (2 * edge / HISTOGRAM_BINS - 1 for edge in (first, first + joint * len(columns)))
+    return low, high, "".join(LEVELS[step] for step in steps.tolist())
 
 
 def spectrum(
@@ -139,38 +102,6 @@ def spectrum(
         f'aria-label="{label}" preserveAspectRatio=none>'
         + "".join(f'<path class={name} d="{path}"/>' for name, path in shapes.items() if path)
         + f"{lines}</svg>"
-    )
-
-
-def growth(documents: Sequence[int], extremes: Sequence[float], pole: Pole) -> Markup:
-    """A pole's extreme over growing shares of the corpus, each share twice the one to its left."""
-    width, height, edge = _WIDTH, _HEIGHT, 8.0
-    low, high = min(extremes), max(extremes)
-    spread = high - low or 1.0
-    last = math.log2(max(2, documents[-1]))
-
-    def at(n: int, value: float) -> str:
-        x = edge + math.log2(max(1, n)) / last * (width - 2 * edge)
-        y = edge + (high - value) / spread * (height - 34 - edge)
-        return f"{round(x)} {round(y)}"
-
-    points = [at(n, value) for n, value in zip(documents, extremes, strict=True)]
-    floor = _number(height - 20)
-    label = (
-        f"extreme at the {pole} pole: {signed(extremes[0])} in {whole(documents[0])} documents, "
-        f"{signed(extremes[-1])} in {whole(documents[-1])}"
-    )
-    ends = "".join(
-        f'<text x="{_number(x)}" y="{_number(height - 4)}" class={anchor}>{text}</text>'
-        for x, anchor, text in (
-            (0.0, "s", "1"),
-            (width, "e", f"{whole(documents[-1])} documents"),
-        )
-    )
-    return Markup(
-        f'<svg class="plot growth" viewBox="0 0 {_number(width)} {_number(height)}" role=img '
-        f'aria-label="{label}"><path class=axis d="M0 {floor}H{_number(width)}"/>'
-        f'<path class="line {pole}" d="M{"L".join(points)}h0"/>{ends}</svg>'
     )
 
 

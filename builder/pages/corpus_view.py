@@ -10,9 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from markupsafe import Markup
-
-from builder.pages import charts
 from builder.pages.packed import Packer
 from builder.pages.spans import near_peak
 from builder.pages.views import DirectionView
@@ -40,11 +37,10 @@ class SourceRow:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How a pole's extreme grew with the corpus, in numbers and drawn."""
+    """How a pole's extreme grew with the corpus; the page's script draws it."""
 
     held: Saturation
     rising: bool
-    chart: Markup
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +88,15 @@ def _row(held: SourceShare) -> SourceRow:
 
 
 def _growth(held: Saturation) -> Growth:
-    return Growth(
-        held=held,
-        rising=held.gain is not None and held.gain > RISING,
-        chart=charts.growth(held.documents, held.extremes, held.pole),
-    )
+    return Growth(held, rising=held.gain is not None and held.gain > RISING)
+
+
+def growth_rows(saturation: Sequence[Saturation]) -> list[list[Any]]:
+    """Rows of [pole, documents, extremes] over growing shares of the corpus, for the script."""
+    return [
+        [POLES.index(held.pole), list(held.documents), [round(x, 4) for x in held.extremes]]
+        for held in saturation
+    ]
 
 
 def pack_between(

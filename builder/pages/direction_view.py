@@ -11,11 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from markupsafe import Markup
-
 from builder.config import SiteSettings
 from builder.pages import charts
-from builder.pages.corpus_view import CorpusView, corpus_view, pack_between
+from builder.pages.corpus_view import CorpusView, corpus_view, growth_rows, pack_between
 from builder.pages.example_view import Examples, ExampleView, examples_view, opening, pack
 from builder.pages.label_view import chance_of
 from builder.pages.packed import Packer
@@ -27,6 +25,7 @@ from builder.records import (
     ANY_ROLE,
     CONTENT_ROLES,
     POLES,
+    ROLES,
     Example,
     Histogram,
     Pole,
@@ -58,7 +57,6 @@ class DirectionPage:
     peaks: dict[Pole, PeakStats | None]
     scale: Scale
     legend: tuple[tuple[str, float], ...]
-    histograms: tuple[tuple[Range, Markup], ...]
     corpus: CorpusView
     #: How the label that stands for each pole was scored; None where it was not.
     scores: dict[Pole, PoleScores | None]
@@ -138,6 +136,8 @@ class PageReader:
         }
         scores = self._scores(item, read.scores, every, examples)
         header["judged"] = {pole: held.judged for pole, held in scores.items() if held}
+        header["histograms"] = _histograms(read.histograms, extents)
+        header["growth"] = growth_rows(read.saturation)
         header["strata"] = STRATUM_NAMES
         return DirectionPage(
             examples=examples,
@@ -153,7 +153,6 @@ class PageReader:
                 (f"n{-step}" if step < 0 else f"p{step}" if step else "z", scale.value_at(step))
                 for step in range(-STEPS, STEPS + 1)
             ),
-            histograms=_histograms(read.histograms, examples, extents),
             corpus=corpus_view(item, read.sources, read.saturation, read.between),
             scores=scores,
             alike=self._alike.of(item),
@@ -220,27 +219,20 @@ def _commonest(texts: Sequence[str]) -> tuple[str, int]:
     return min(Counter(texts).items(), key=lambda pair: (-pair[1], pair[0]))
 
 
-def _histograms(
-    read: Sequence[Histogram], examples: Examples, extents: Mapping[str, Range]
-) -> tuple[tuple[Range, Markup], ...]:
-    """One chart per role that had tokens, all over the same stretch of activations."""
+def _histograms(read: Sequence[Histogram], extents: Mapping[str, Range]) -> list[list[Any]]:
+    """Rows of [role, tokens, mean, least, greatest, heights] for the page's script.
+
+    One for every role that had tokens, all over the same stretch of activations.
+    """
     held = [item for item in read if item.role in extents]
     if not held:
-        return ()
+        return []
     low = min(extents[histogram.role].minimum for histogram in held)
     high = max(extents[histogram.role].maximum for histogram in held)
-    drawn = []
+    rows: list[list[Any]] = []
     for histogram in held:
-        spans = {
-            pole: [
-                view.example.value
-                for view in examples.views[pole]
-                if view.example.role == histogram.role
-            ]
-            for pole in POLES
-        }
-        chart = charts.histogram(
-            histogram.counts, (low, high), spans, mean=extents[histogram.role].mean
-        )
-        drawn.append((extents[histogram.role], chart))
-    return tuple(drawn)
+        extent = extents[histogram.role]
+        least, greatest, heights = charts.histogram_heights(histogram.counts, (low, high))
+        mean = round(extent.mean, 4)
+        rows.append([ROLES.index(extent.role), extent.n, mean, least, greatest, heights])
+    return rows

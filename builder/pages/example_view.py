@@ -13,7 +13,7 @@ from builder.pages.spans import Scale, highlight, near_peak, plain
 from builder.records import ANY_ROLE, POLES, ROLES, Example, Pole, Range, Window
 
 #: Examples at each pole that stand in the page itself; the others come with its script.
-IN_PAGE = 3
+IN_PAGE = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,9 @@ from builder.records import POLES, Example, Label, LabelFailure, Range
 from builder.store import SourceShare
 
 #: Examples of each pole, tokens on each side of their peak, and the most characters of either side.
-EXAMPLES, CONTEXT, CHARACTERS = 2, 6, 60
+EXAMPLES, CONTEXT, CHARACTERS = 1, 6, 60
 #: Sources of the tail of each pole.
-SOURCES = 3
+SOURCES = 2
 
 
 def direction_file(
