@@ -1,148 +1,281 @@
-// Which rows answer a query, and in what order? Pure functions; nothing here touches the page.
+// Which rows answer a query, and how well? Nothing here touches the page.
 //
-// A row is found when every word of the query is a part of one of its texts. Its score adds up, for
-// each word, the best of its places: the field's weight, more for a whole word than for a beginning
-// and more for that than for the inside, times how rare the word is. A word of four letters or
-// more that is found nowhere is widened to the known words within one edit (two from eight letters).
+// A row is a pole of a direction. It is found when every word of the query is a part of one of its
+// words. Its score adds up, for each word of the query, the best of its places: the field's weight,
+// more for a whole word than for a beginning and more for that than for the inside, times how rare
+// the word is; a label of many words scores a little less. A word that is found nowhere is widened
+// to the known words within one edit (two from eight letters), and so is each that is found where
+// no row holds all.
+//
+// Words are looked up in the vocabulary (search-words.js), rows in one list of places for each word
+// and part: a query costs as many steps as its words have places, not as there is text.
 "use strict";
 globalThis.WA ??= {};
 {
-  const FIELDS = [["labels", 4], ["ids", 4], ["keywords", 2], ["tokens", 1]];
-  const WHOLE = 1, BEGINNING = 0.75, INSIDE = 0.4;
-  // What folds away: combining marks and characters that cannot be seen.
-  const UNSEEN = /[\p{M}\p{Cf}\u115f\u1160\u3164\uffa0]/gu;
-  const WORD = /[\p{L}\p{N}_]+/gu;
-  const IN_WORD = /[\p{L}\p{N}_]/u;
+  const { FIELDS, PLACES, Part, Vocabulary, placeOf, wordsOf, runsOf } = WA;
+  const WIDENED = [1, 0.9, 0.45];
+  const SHORTEST = 4, LONG = 8;
+  // How much less a label of twice the mean length scores.
+  const LENGTH = 0.15;
+  // Queries are typed letter by letter: what so many words have found is kept.
+  const KEPT = 8;
 
-  const fold = (text) => text.normalize("NFKD").replace(UNSEEN, "").toLowerCase();
-
-  // The words of a query. Quotes and stops at the ends of a word are typing, not meaning.
-  const wordsOf = (query) => fold(query).split(/\s+/u)
-    .map((word) => IN_WORD.test(word) ? word.replace(/^[\p{P}\p{S}]+|[\p{P}\p{S}]+$/gu, (edge) => edge.replace(/[^_]/gu, "")) : word)
-    .filter(Boolean);
-
-  // Rows of one model from its columns; two rows a direction, the max pole first.
-  const rowsOf = (run, data) => {
-    const split = (name) => data[name] === "" && !data.layers.length ? [] : data[name].split("\n");
-    const [ids, names, writers, kinds] = ["ids", "names", "writers", "kinds"].map(split);
-    const [labels, states, keywords, tokens] = ["labels", "states", "keywords", "tokens"].map(split);
-    const [intervals, doubts, alike] = ["intervals", "doubts", "alike"].map(split);
-    const rows = labels.map((label, index) => {
-      const at = index >> 1;
-      const row = {
-        run, model: data.title, id: ids[at], name: names[at], layer: data.layers[at],
-        writer: writers[at], kind: kinds[at], sigma: data.sigmas[at],
-        pole: index % 2 ? "min" : "max", label, state: states[index],
-        score: data.scores[index], interval: intervals[index], doubt: doubts[index],
-        texts: [label, ids[at], keywords[index], tokens[index]].map(fold),
-      };
-      // One text to look a word up in before its places are weighed; a word never holds the break.
-      row.all = row.texts.join("\n");
-      return row;
-    });
-    // Those whose labels say much the same, nearest first.
-    rows.forEach((row, index) => { row.alike = alike[index].split(" ").filter(Boolean).map((at) => rows[at]); });
-    return rows;
-  };
-
-  const placeOf = (text, word) => {
-    let best = 0;
-    for (let at = text.indexOf(word); at >= 0 && best < WHOLE; at = text.indexOf(word, at + 1)) {
-      const before = at > 0 && IN_WORD.test(text[at - 1]);
-      const end = at + word.length;
-      const after = end < text.length && IN_WORD.test(text[end]);
-      best = Math.max(best, before ? INSIDE : after ? BEGINNING : WHOLE);
-    }
-    return best;
-  };
-
-  const weigh = (row, word) => {
-    let best = 0;
-    for (let field = 0; field < FIELDS.length; field += 1) {
-      const place = placeOf(row.texts[field], word);
-      if (place) best = Math.max(best, place * FIELDS[field][1]);
-    }
-    return best;
-  };
-
-  // Whether two words are within `limit` edits; a swap of neighbours is one edit.
-  const within = (a, b, limit) => {
-    if (Math.abs(a.length - b.length) > limit) return false;
-    let older = [], old = Array.from({ length: b.length + 1 }, (_, index) => index);
-    for (let i = 1; i <= a.length; i += 1) {
-      const now = [i];
-      let least = i;
-      for (let j = 1; j <= b.length; j += 1) {
-        const cost = a[i - 1] === b[j - 1] ? 0 : 1;
-        now[j] = Math.min(old[j] + 1, now[j - 1] + 1, old[j - 1] + cost);
-        if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
-          now[j] = Math.min(now[j], older[j - 2] + 1);
-        }
-        least = Math.min(least, now[j]);
-      }
-      if (least > limit) return false;
-      [older, old] = [old, now];
-    }
-    return old[b.length] <= limit;
-  };
-
-  // The words of all rows, made when a query first needs them.
   class Index {
     constructor() {
-      this.rows = [];
-      this.vocabulary = null;
+      this.parts = [];
+      this.size = 0;
+      this.vocabulary = new Vocabulary();
+      this.matches = new Map();
+      this.kept = new Map();
     }
 
     add(run, data) {
-      this.rows.push(...rowsOf(run, data));
-      this.vocabulary = null;
+      const part = new Part(run, data, this.size);
+      this.parts.push(part);
+      this.size += part.size;
+      this.kept.clear();
+      this.matches.clear();
+      return part;
     }
 
-    words() {
-      if (!this.vocabulary) {
-        this.vocabulary = new Set();
-        for (const row of this.rows) {
-          for (const [word] of row.all.matchAll(WORD)) this.vocabulary.add(word);
+    // The part that a row is in; rows are numbered through, in the order of loading.
+    partOf(row) {
+      let low = 0, high = this.parts.length - 1;
+      while (low < high) {
+        const middle = (low + high + 1) >> 1;
+        if (this.parts[middle].first <= row) low = middle;
+        else high = middle - 1;
+      }
+      return this.parts[low];
+    }
+
+    text(name, row) {
+      const part = this.partOf(row);
+      return part.text(name, row - part.first);
+    }
+
+    // A number for every row, -1 where there is none: "sigmas" or "scores".
+    numbers(name) {
+      if (!this.kept.has(name)) {
+        const all = new Float32Array(this.size);
+        for (const { data, first, size } of this.parts) {
+          const values = data[name], shift = values.length === size ? 0 : 1;
+          for (let at = 0; at < size; at += 1) all[first + at] = values[at >> shift] ?? -1;
+        }
+        this.kept.set(name, all);
+      }
+      return this.kept.get(name);
+    }
+
+    // How many rows peak mostly on a token, by its folded text.
+    peakingOn(token) {
+      let n = 0;
+      for (const part of this.parts) n += part.peaking.get(token) ?? 0;
+      return n;
+    }
+
+    // The row with this address, <run>/<direction>/<pole>; -1 for none, or one that is not loaded.
+    at(address) {
+      const [run, name, pole] = address.split("/");
+      for (const part of this.parts) {
+        const item = part.run === run ? part.lines("names").indexOf(name) : -1;
+        if (item >= 0) return part.first + 2 * item + (pole === "min" ? 1 : 0);
+      }
+      return -1;
+    }
+
+    // Reads one more part's words; false when all are read. For the browser's idle time.
+    readOne() {
+      const part = this.parts.find((one) => !one.places);
+      part?.read(this.vocabulary);
+      void part?.peaking;
+      return Boolean(part);
+    }
+
+    // Adds to `best` what rows get for holding these words of the vocabulary.
+    #spread(best, { numbers, places }, factors) {
+      for (const part of this.parts) {
+        const { starts, places: held, first } = part;
+        if (!held) continue;
+        for (let at = 0; at < numbers.length; at += 1) {
+          const word = numbers[at];
+          if (word + 1 >= starts.length) continue;
+          const factor = PLACES[places[at]] * (factors ? factors[at] : 1);
+          const values = FIELDS.map(([, weight]) => factor * weight);
+          for (let place = starts[word]; place < starts[word + 1]; place += 1) {
+            const row = first + (held[place] >> 3), value = values[held[place] & 7];
+            if (best[row] < value) best[row] = value;
+          }
         }
       }
-      return this.vocabulary;
     }
 
-    // What stands for a word: itself where it occurs, else the known words near it.
-    variants(word) {
-      if (this.rows.some((row) => row.all.includes(word))) return [word];
-      if ([...word].length < 4) return [];
-      const limit = word.length >= 8 ? 2 : 1;
-      const near = [...this.words()].filter((known) => within(word, known, limit));
-      // A mistyped beginning of a longer word counts, too.
-      if (near.length) return near;
-      return [...this.words()].filter((known) => known.length > word.length + limit
-        && within(word, known.slice(0, word.length), limit));
-    }
-
-    // Found rows, best first, and the words that stood for the query's. `keep` is the filter.
-    find(query, keep = () => true) {
-      const asked = wordsOf(query);
-      const wanted = asked.map((word) => this.variants(word));
-      let found = this.rows.filter(keep);
-      const order = (a, b) => b.score - a.score || (b.row.sigma ?? -1) - (a.row.sigma ?? -1);
-      if (!asked.length) {
-        return { hits: found.map((row) => ({ row, score: 0 })).sort(order), words: [], widened: false };
+    // What each row gets for a word of a query, as it is written: 0 where it is not found.
+    #exact(word) {
+      const best = new Float32Array(this.size), runs = runsOf(word);
+      for (const part of this.parts) if (!part.places) part.scan(best, word);
+      if (runs.length === 1) {
+        this.#spread(best, this.vocabulary.holding(word));
+        return best;
       }
-      found = found.filter((row) => wanted.every((any) => any.some((word) => row.all.includes(word))));
-      const rarity = wanted.map((any) => {
-        const n = this.rows.reduce((sum, row) => sum + any.some((word) => row.all.includes(word)), 0);
-        return Math.log(1 + this.rows.length / Math.max(1, n));
+      // Of several runs, as in l07.up: where they stand together, in rows that hold all of them.
+      const all = runs.map((run) => {
+        const own = new Float32Array(this.size);
+        this.#spread(own, this.vocabulary.holding(run));
+        return own;
       });
-      const hits = found.map((row) => ({
-        row,
-        score: wanted.reduce((sum, any, index) =>
-          sum + rarity[index] * Math.max(...any.map((word) => weigh(row, word))), 0),
-      }));
-      const widened = wanted.some((any, index) => any.length > 0 && any[0] !== asked[index]);
-      return { hits: hits.sort(order), words: wanted.flat(), widened };
+      for (const part of this.parts) {
+        for (let row = part.first; part.places && row < part.first + part.size; row += 1) {
+          if (!all.every((own) => own[row] > 0)) continue;
+          for (const [name, weight] of FIELDS) {
+            const text = part.foldedText(name, row - part.first);
+            if (best[row] < weight && text.includes(word)) best[row] = Math.max(best[row], weight * placeOf(text, word));
+          }
+        }
+      }
+      return best;
+    }
+
+    // The same for the known words near a mistyped one.
+    #near(word) {
+      const best = new Float32Array(this.size);
+      if ([...word].length < SHORTEST || runsOf(word).length > 1) return { best, words: [] };
+      while (this.readOne());
+      const found = this.vocabulary.near(word, word.length >= LONG ? 2 : 1);
+      const near = { numbers: [], places: [] }, factors = [];
+      for (const { text, number, distance, begins } of found) {
+        // Words that begin with the one that was meant count as they would have if it were typed.
+        const held = begins ? { numbers: [number], places: [1] } : this.vocabulary.holding(text);
+        held.numbers.forEach((word, at) => {
+          near.numbers.push(word);
+          near.places.push(held.places[at]);
+          factors.push(WIDENED[distance]);
+        });
+      }
+      this.#spread(best, near, factors);
+      return { best, words: found.map((one) => one.text) };
+    }
+
+    #matched(word, widened) {
+      const key = `${widened ? "near" : "exact"} ${word}`;
+      let found = this.matches.get(key);
+      if (!found) {
+        const { best, words } = widened ? this.#near(word) : { best: this.#exact(word), words: [word] };
+        let n = 0;
+        for (let row = 0; row < best.length; row += 1) n += best[row] > 0;
+        found = { best, words, n, widened };
+      }
+      this.matches.delete(key);
+      this.matches.set(key, found);
+      if (this.matches.size > KEPT) this.matches.delete(this.matches.keys().next().value);
+      return found;
+    }
+
+    #sum(matches) {
+      const scores = new Float32Array(this.size).fill(1);
+      for (const { best, n } of matches) {
+        const rarity = Math.log(1 + this.size / Math.max(1, n));
+        for (let row = 0; row < scores.length; row += 1) {
+          scores[row] = scores[row] > 0 && best[row] > 0 ? scores[row] + rarity * best[row] : 0;
+        }
+      }
+      let n = 0;
+      const mean = this.#meanLength();
+      for (const { first, size, lengths } of this.parts) {
+        for (let at = 0; at < size; at += 1) {
+          if (!scores[first + at]) continue;
+          scores[first + at] /= 1 - LENGTH + LENGTH * lengths[at] / mean;
+          n += 1;
+        }
+      }
+      return { scores, n };
+    }
+
+    #meanLength() {
+      let sum = 0;
+      for (const { data } of this.parts) sum += data.labels.length;
+      return Math.max(1, sum / Math.max(1, this.size));
+    }
+
+    // The score of every row, 0 for those not found (null without words: all are); the words that
+    // stood for the query's, and those among them that nobody typed.
+    find(query) {
+      const asked = wordsOf(query);
+      if (!asked.length) return { scores: null, words: [], instead: [] };
+      let matches = asked.map((word) => this.#matched(word, false));
+      matches = matches.map((match, at) => match.n ? match : this.#matched(asked[at], true));
+      let { scores, n } = this.#sum(matches);
+      if (!n && matches.every((match) => match.n)) {
+        const wider = asked.map((word, at) => this.#wider(matches[at], word));
+        ({ scores, n } = this.#sum(wider));
+        if (n) matches = wider;
+      }
+      const instead = matches.flatMap((match, at) => match.widened ? match.words.filter((word) => word !== asked[at]) : []);
+      return { scores, words: matches.flatMap((match) => match.words), instead };
+    }
+
+    // A match and the words near it: for words that are known but were meant to be others.
+    #wider(match, word) {
+      if (match.widened) return match;
+      const near = this.#matched(word, true);
+      if (!near.n) return match;
+      const best = match.best.map((value, row) => Math.max(value, near.best[row]));
+      let n = 0;
+      for (const value of best) n += value > 0;
+      return { best, n, words: [word, ...near.words.filter((other) => other !== word)], widened: true };
+    }
+
+    // The row of a run by its number there (two a direction, max first); -1 if it is not loaded.
+    rowOf(run, number) {
+      for (const part of this.parts) {
+        const at = number - 2 * part.data.first;
+        if (part.run === run && at >= 0 && at < part.size) return part.first + at;
+      }
+      return -1;
+    }
+
+    // The rows whose labels are like that of a row, nearest first, as far as they are loaded.
+    alike(row) {
+      const { run } = this.partOf(row);
+      return this.text("alike", row).split(" ").filter(Boolean)
+        .map((number) => this.rowOf(run, Number(number))).filter((other) => other >= 0);
+    }
+
+    // The first `most` rows that pass, and how many pass: by the largest number of the first of
+    // these lists, then by that of the next, then in the order of loading.
+    top(most, passes, ...lists) {
+      const before = (a, b) => {
+        for (let at = 0; at < lists.length; at += 1) {
+          const difference = lists[at][b] - lists[at][a];
+          if (difference) return difference < 0;
+        }
+        return a < b;
+      };
+      // A heap with the last of the best on top: most rows are compared with that alone.
+      const heap = [];
+      const sink = (at) => {
+        for (let child = 2 * at + 1; child < heap.length; child = 2 * at + 1) {
+          if (child + 1 < heap.length && before(heap[child], heap[child + 1])) child += 1;
+          if (!before(heap[at], heap[child])) return;
+          [heap[at], heap[child]] = [heap[child], heap[at]];
+          at = child;
+        }
+      };
+      let n = 0;
+      for (let row = 0; row < this.size; row += 1) {
+        if (!passes(row)) continue;
+        n += 1;
+        if (heap.length < most) {
+          heap.push(row);
+          if (heap.length === most) for (let at = most >> 1; at >= 0; at -= 1) sink(at);
+        } else if (before(row, heap[0])) {
+          heap[0] = row;
+          sink(0);
+        }
+      }
+      return { rows: heap.sort((a, b) => before(a, b) ? -1 : 1), n };
     }
   }
 
-  Object.assign(globalThis.WA, { Index, fold, wordsOf, within });
+  Object.assign(globalThis.WA, { Index });
 }

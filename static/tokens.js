@@ -1,182 +1,157 @@
-// What one does with a direction's examples: token values, whose activations are shown, the address.
+// The token page: which poles peak on the tokens that begin like what is typed, and which promote or
+// suppress them. Rows are those of search, so that their labels need not be stored again.
 "use strict";
 {
-  const { state, signed, valueOf, ROLES, STEPS } = WA;
-  const find = (selector, within = document) => within.querySelector(selector);
-  const poles = find(".poles");
+  const { count, made } = WA;
+  const TOKENS = 12, POLES = 6;
+  const DELAY = 80;
+  const box = document.getElementById("q");
+  const status = document.getElementById("status");
+  const found = document.getElementById("found");
+  const more = document.getElementById("more");
+  const commonest = document.getElementById("commonest");
+  const index = new WA.Index();
+  // What scripts brought: a run, the number of its first row there, and its tokens by line.
+  const parts = [];
+  const state = { shown: TOKENS, whole: new Set() };
 
-  // Of tuned and base the colours mean the same; a difference is coloured around zero.
-  WA.prepare = ({ header, tuned, base }) => {
-    const own = new WA.Scale(...header.scale);
-    let most = 0;
-    if (base) for (let at = 0; at < tuned.length; at += 1) most = Math.max(most, Math.abs(tuned[at] - base[at]));
-    state.scales = { tuned: own, base: own, difference: new WA.Scale(-most, 0, most) };
-    restore();
-  };
-  WA.filled = () => reveal();
-
-  const legend = () => {
-    const scale = state.scales[state.show];
-    for (const cell of document.querySelectorAll(".ramp b")) {
-      const name = cell.className;
-      const step = name === "z" ? 0 : (name[0] === "p" ? 1 : -1) * Number(name[1]);
-      if (cell.textContent) cell.textContent = signed(scale.valueAt(step), 2);
+  class Part {
+    constructor(run, data) {
+      this.run = run;
+      this.data = data;
+      this.tokens = data.tokens === "" && data.peaks[0].length === 1 ? [] : data.tokens.split("\n");
+      this.folded = null;
     }
-    const note = find("[data-meaning]");
-    note.hidden = state.show !== "tuned";
-    const other = find("[data-other]");
-    if (other) {
-      other.hidden = state.show === "tuned";
-      other.textContent = state.show === "base"
-        ? "The base\u2019s activations at the same tokens, in the colours of the tuned model\u2019s."
-        : `Tuned minus base at the same tokens: none near 0, full orange at ${signed(scale.high)}, full blue, dotted, at ${signed(scale.low)}.`;
+
+    // Calls `hit(token number, its folded text)` for the tokens that begin with `start`.
+    each(start, hit) {
+      this.folded ??= this.tokens.map(WA.fold);
+      this.folded.forEach((token, at) => { if (token.startsWith(start)) hit(at, token); });
     }
-  };
 
-  // What one looks at goes into the address, so that it can be shared.
-  const asked = () => new URLSearchParams(location.search);
-  const restore = () => {
-    const address = asked();
-    const pick = (name, value) => {
-      const input = [...document.querySelectorAll(`input[name=${name}]`)].find((one) => one.id === `${name}-${value}`);
-      if (input) input.checked = true;
-    };
-    pick("role", address.get("role"));
-    pick("show", address.get("show"));
-    state.show = find("input[name=show]:checked")?.value ?? "tuned";
-    if (state.show !== "tuned") legend();
-  };
-  const remember = () => {
-    const address = asked();
-    const put = (name, value, first) => (value === first ? address.delete(name) : address.set(name, value));
-    const roles = [...document.querySelectorAll("input[name=role]")].map((input) => input.id.slice(5));
-    if (roles.length) put("role", find("input[name=role]:checked").id.slice(5), roles[0]);
-    put("show", state.show, "tuned");
-    const text = address.toString();
-    history.replaceState(null, "", (text ? `?${text}` : location.pathname) + location.hash);
-  };
-  find(".tools").addEventListener("change", (event) => {
-    if (event.target.name === "show") {
-      state.show = event.target.value;
-      hide();
-      for (const item of state.drawn) WA.draw(item);
-      legend();
+    // The entries of a token in one of the tables, each with its row and its numbers.
+    entries(table, token, hit) {
+      const [starts, rows, ...columns] = this.data[table];
+      for (let at = starts[token]; at < starts[token + 1]; at += 1) {
+        hit(2 * this.data.first + rows[at], ...columns.map((values) => values[at]));
+      }
     }
-    remember();
-  });
-
-  // Permalinks to an example of a role that is not shown at first.
-  const anchor = () => {
-    try {
-      return decodeURIComponent(location.hash.slice(1));
-    } catch {
-      // A stray percent sign, as in #100%, names no place.
-      return "";
-    }
-  };
-  const reveal = () => {
-    const name = anchor();
-    const target = name ? document.getElementById(name) : null;
-    if (!target?.matches(".example")) return;
-    const role = find(`#role-${target.dataset.role}`);
-    if (role && getComputedStyle(target).display === "none") role.checked = true;
-    target.classList.add("target");
-    target.scrollIntoView();
-  };
-  addEventListener("hashchange", () => {
-    for (const old of document.querySelectorAll(".example.target")) old.classList.remove("target");
-    reveal();
-  });
-
-  // One tooltip, filled where the pointer or the keyboard is.
-  const tip = document.createElement("div");
-  tip.className = "tip";
-  tip.hidden = true;
-  tip.setAttribute("role", "status");
-  document.body.append(tip);
-  let marked = null;
-
-  const line = (chart, value) => {
-    const { low, high } = chart.dataset;
-    const x = 560 * Math.min(1, Math.max(0, (value - low) / (high - low)));
-    find(".at", chart).setAttribute("transform", `translate(${x + 9} 0)`);
-  };
-  // Stored in 255 steps; a third decimal is shown only where it means something.
-  const digits = () => {
-    const [low, high] = state.page.header.span;
-    return high - low < 0.5 ? 3 : 2;
-  };
-  const row = (name, values) => {
-    const line = document.createElement("p");
-    const number = document.createElement("b");
-    number.textContent = values.map((value) => signed(value, digits())).join(", ");
-    line.append(name, number);
-    return line;
-  };
-
-  const show = (token) => {
-    if (token === marked) return;
-    hide();
-    const held = state.held.get(token);
-    if (!held) return;
-    marked = token;
-    token.classList.add("here");
-    const { item, piece } = held;
-    const tokens = Array.from({ length: piece.tokens }, (_, at) => piece.first + at);
-    const role = ROLES[item.roles ? item.roles[piece.first] : item.role];
-    const text = document.createElement("code");
-    text.className = "token";
-    text.textContent = token.textContent.replaceAll("\n", "\u21b5").replace(/^ | $/g, "\u2423");
-    const head = document.createElement("p");
-    head.append(text, role);
-    tip.replaceChildren(head);
-    const shows = item.base ? ["tuned", "base", "difference"] : ["tuned"];
-    for (const name of shows) {
-      tip.append(row(item.base ? name : "activation", tokens.map((at) => valueOf(item, at, name))));
-    }
-    const chart = find(`[data-of="${role}"] svg`);
-    if (chart) {
-      line(chart, item.tuned[piece.first]);
-      tip.append(chart.cloneNode(true));
-    }
-    tip.hidden = false;
-    const box = token.getBoundingClientRect();
-    const wide = document.documentElement.clientWidth;
-    const left = Math.max(8, Math.min(box.left, wide - tip.offsetWidth - 8));
-    const below = box.bottom + tip.offsetHeight + 14 < innerHeight || box.top < tip.offsetHeight + 14;
-    tip.style.setProperty("left", `${left + scrollX}px`);
-    tip.style.setProperty("top", `${(below ? box.bottom + 8 : box.top - tip.offsetHeight - 8) + scrollY}px`);
-  };
-  const hide = () => {
-    marked?.classList.remove("here");
-    marked = null;
-    tip.hidden = true;
-    for (const mark of document.querySelectorAll(".hist .at")) mark.removeAttribute("transform");
-  };
-
-  for (const place of [poles, find("[data-between]")].filter(Boolean)) {
-    place.addEventListener("pointerover", (event) => {
-      const token = event.target.closest(".t i");
-      if (token) show(token);
-      else hide();
-    });
-    place.addEventListener("pointerleave", hide);
-    place.addEventListener("focusin", (event) => {
-      const peak = event.target.matches(".t") && find("i.k", event.target);
-      if (peak && event.target.matches(":focus-visible")) show(peak);
-    });
-    place.addEventListener("focusout", hide);
   }
-  // Arrows read a text's tokens, one after the other; elsewhere they lead to the next direction.
-  addEventListener("keydown", (event) => {
-    if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
-    if (event.key === "Escape") hide();
-    if (!event.target.matches?.(".t")) return;
-    const back = event.key === "ArrowLeft";
-    if (!back && event.key !== "ArrowRight") return;
+
+  // The tokens that begin so, each with its poles: the one that is typed first, then the commonest.
+  const look = (start) => {
+    const tokens = new Map();
+    for (const part of parts) {
+      part.each(start, (at, folded) => {
+        if (!tokens.has(folded)) tokens.set(folded, { text: part.tokens[at], folded, peaks: [], lens: [] });
+        const token = tokens.get(folded);
+        part.entries("peaks", at, (number, n, value) => token.peaks.push({ run: part.run, number, n, value }));
+        part.entries("lens", at, (number, logit) => token.lens.push({ run: part.run, number, logit }));
+      });
+    }
+    return [...tokens.values()].sort((a, b) => (b.folded === start) - (a.folded === start)
+      || b.peaks.length - a.peaks.length || b.lens.length - a.lens.length || (a.folded < b.folded ? -1 : 1));
+  };
+
+  // Entries with the row that each is of; those whose row could not be loaded are left out.
+  const withRows = (entries) => entries.map((entry) => ({ ...entry, at: index.rowOf(entry.run, entry.number) }))
+    .filter((entry) => entry.at >= 0).map((entry) => ({ ...entry, row: WA.read(index, entry.at) }));
+
+  const weights = document.getElementById("found").dataset.weights;
+  const ofControl = (row) => row.kind !== weights;
+  // What the fine-tune wrote comes before what it did not.
+  const byOrigin = (a, b) => ofControl(a.row) - ofControl(b.row);
+
+  const signed = (value, digits) => `${value < 0 ? "\u2212" : "+"}${Math.abs(value).toFixed(digits)}`;
+  const item = ({ row }, ...facts) => made("li", {}, made("a", { href: `m/${row.run}/${row.name}.html#${row.pole}` },
+    WA.said(row, []), made("span", { className: "meta" }, WA.sign(row.pole), made("code", {}, row.id),
+      made("bdi", {}, row.model), ...[...facts, ...(ofControl(row) ? [`control: ${row.kind}`] : [])].map((fact) => made("span", {}, fact)))));
+
+  // A list of poles under its heading, cut until the reader asks for all of it.
+  const listed = (key, heading, entries, facts) => {
+    if (!entries.length) return "";
+    const shown = state.whole.has(key) ? entries : entries.slice(0, POLES);
+    const list = made("ol", { className: "results" }, ...shown.map((entry) => item(entry, ...facts(entry))));
+    const block = made("div", {}, made("h3", {}, heading), list);
+    if (shown.length < entries.length) {
+      const button = made("button", { type: "button", className: "like" }, `All ${count(entries.length)}`);
+      button.addEventListener("click", () => {
+        state.whole.add(key);
+        draw();
+      });
+      block.append(button);
+    }
+    return block;
+  };
+
+  const blockOf = (token) => {
+    const peaks = withRows(token.peaks).map((entry) => ({ ...entry, share: entry.n / entry.row.examples }))
+      .sort((a, b) => byOrigin(a, b) || b.share - a.share || Math.abs(b.value) - Math.abs(a.value));
+    const lens = withRows(token.lens).sort((a, b) => byOrigin(a, b) || Math.abs(b.logit) - Math.abs(a.logit));
+    const name = made("code", { className: "token" }, token.text);
+    const section = made("section", {}, made("h2", {}, name));
+    const controls = peaks.filter((entry) => ofControl(entry.row)).length;
+    const said = `${count(peaks.length)} ${peaks.length === 1 ? "pole peaks" : "poles peak"} on it`
+      + (controls ? `, ${controls === peaks.length ? "all" : count(controls)} of controls` : "");
+    section.append(
+      listed(`peaks ${token.folded}`, said, peaks,
+        (entry) => [`${entry.n} of ${entry.row.examples} examples`, `up to ${signed(entry.value / 1000, 3)}`]),
+      listed(`lens ${token.folded}`, "By the logit lens", lens,
+        (entry) => [`${entry.row.pole === "max" ? "promotes" : "suppresses"} it, logit ${signed(entry.logit / 100, 2)}`]),
+    );
+    return section;
+  };
+
+  const draw = () => {
+    const start = WA.fold(box.value.trim());
+    commonest.hidden = start !== "";
+    const tokens = start ? look(start) : [];
+    found.replaceChildren(...tokens.slice(0, state.shown).map(blockOf));
+    more.hidden = tokens.length <= state.shown;
+    const n = tokens.length;
+    const parts = start ? [n ? `${count(n)} ${n === 1 ? "token begins" : "tokens begin"} with \u201c${box.value.trim()}\u201d`
+      : `no pole peaks on a token that begins with \u201c${box.value.trim()}\u201d, promotes or suppresses one`] : [];
+    status.textContent = [...parts, ...loading.said()].join(" \u00b7 ");
+  };
+
+  const search = () => {
+    state.shown = TOKENS;
+    state.whole.clear();
+    draw();
+    const query = box.value.trim();
+    history.replaceState(null, "", query ? `?q=${encodeURIComponent(query)}` : location.pathname);
+  };
+  let waiting = 0;
+  box.addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(search, DELAY);
+  });
+  document.getElementById("form").addEventListener("submit", (event) => {
     event.preventDefault();
-    const tokens = [...event.target.querySelectorAll("i")].filter((token) => state.held.has(token));
-    const next = tokens[tokens.indexOf(marked) + (back ? -1 : 1)];
-    if (next) show(next);
-  }, true);
+    clearTimeout(waiting);
+    search();
+  });
+  more.addEventListener("click", () => {
+    const before = state.shown;
+    state.shown += TOKENS;
+    draw();
+    found.children[before]?.querySelector("a")?.focus();
+  });
+
+  box.value = new URLSearchParams(location.search).get("q") ?? "";
+  box.focus({ preventScroll: true });
+  const inputs = [...document.querySelectorAll("#models input")];
+  const models = WA.modelsOf(inputs).map((model, at) => ({ ...model, scripts: [...inputs[at].dataset.tokens.split(" "), ...model.scripts] }));
+  const loading = new WA.Loading(models, () => {
+    if (loading.done || box.value.trim()) draw();
+  });
+  WA.add = (run, data) => {
+    loading.arrived();
+    index.add(run, data);
+  };
+  WA.tokens = (run, data) => {
+    loading.arrived();
+    parts.push(new Part(run, data));
+  };
+  loading.start();
 }

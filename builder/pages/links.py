@@ -68,14 +68,29 @@ def direction_script(run: str, direction: str) -> str:
     return f"m/{run}/d/{direction}.js"
 
 
+def search_script(run: str, part: int) -> str:
+    """Path of a script that holds rows of a model for search; parts count from 1."""
+    return _script("search", run, part)
+
+
+def token_script(run: str, part: int) -> str:
+    """Path of a script that holds rows of a model by token; parts count from 1."""
+    return _script("tokens", run, part)
+
+
+def labels_page(run: str, part: int) -> str:
+    """Path of a page with labels of a model, where not all fit on one; parts count from 1."""
+    return f"labels/{run}/{part}.html"
+
+
+def _script(kind: str, run: str, part: int) -> str:
+    # The number stands before the name, which may itself end in a number.
+    return f"data/{kind}{part if part > 1 else ''}-{run}.js"
+
+
 def texts_script(run: str) -> str:
     """Path of the random documents that the pages of a model's directions refer to."""
     return f"m/{run}/texts.js"
-
-
-def search_shard(run: str) -> str:
-    """Path of the script that holds a model's rows for search."""
-    return f"data/search-{run}.js"
 
 
 def api_file(run: str, name: str) -> str:

@@ -26,15 +26,18 @@ from builder.pages.finding_view import finding_pages
 from builder.pages.findings import read_findings
 from builder.pages.folder import SiteFolder
 from builder.pages.forecast import Forecast, forecast, refuse_oversize
+from builder.pages.label_pages import label_pages
 from builder.pages.labels_view import labels_view
 from builder.pages.made_of import MadeOf, program
 from builder.pages.nearby import FLOOR, Comparison, Neighbourhood
 from builder.pages.peaks import Peaks, pole_peaks
+from builder.pages.peaks_view import peaking
 from builder.pages.render import Renderer
-from builder.pages.search_data import search_script
+from builder.pages.search_data import search_page, search_scripts
 from builder.pages.similar_view import SimilarLabels
 from builder.pages.spans import LONGEST_TOKEN, NEUTRAL
 from builder.pages.spectra_view import spectra
+from builder.pages.token_data import TokenRow, commonest_tokens, token_scripts
 from builder.pages.triage_data import ORDERS, triage_script
 from builder.pages.views import MIN_TOKENS, RunView, database, read_run
 from builder.store import RunStore
@@ -117,7 +120,8 @@ class _Build:
     def into(self, out: Path, on_forecast: Callable[[Forecast], object]) -> SiteReport:
         """Makes what is not there already, and then puts it in its place."""
         folder = SiteFolder(out)
-        shared = _shared_pages(self._runs)
+        commonest: dict[str, tuple[TokenRow, ...]] = {}
+        shared = [*_shared_pages(self._runs, commonest), *label_pages(self._runs)]
         stores = {run.name: store for run, store in self._opened}
         told = list(
             finding_pages(self._renderer, self._findings, self._cited, stores, self._settings)
@@ -137,11 +141,11 @@ class _Build:
             with tqdm(None, "site", total=made, unit=" pages", delay=1, disable=None) as bar:
                 self._put_directions(folder, wanted, names, lambda n: bar.update(n) and None)
                 for run, store in self._opened:
-                    self._put_run(folder, run, store)
+                    commonest[run.name] = self._put_run(folder, run, store)
                     bar.update()
-                for template, values in shared.items():
-                    page = self._renderer.page(template, template, site=self._settings, **values)
-                    folder.put(template, page)
+                for path, template, values in shared:
+                    page = self._renderer.page(template, path, site=self._settings, **values)
+                    folder.put(path, page)
                     bar.update()
                 for path, content in told:
                     folder.put(path, content)
@@ -203,17 +207,25 @@ class _Build:
                 for path, content in files.items():
                     folder.put(path, content, made_of[path])
 
-    def _put_run(self, folder: SiteFolder, run: RunView, store: RunStore) -> None:
-        """The files of a model that are not of one direction."""
+    def _put_run(
+        self, folder: SiteFolder, run: RunView, store: RunStore
+    ) -> tuple[TokenRow, ...]:
+        """Puts the files of a model that are not of one direction; gives its commonest peaks."""
         peaks = pole_peaks(store, run, self._settings.examples)
         folder.put(run.page, self._model_page(run, peaks))
-        script = search_script(run, SimilarLabels(run, store).places()).encode("utf-8")
-        folder.put(links.search_shard(run.name), script)
+        peak_tokens = peaking(store, self._settings.examples)
+        alike = SimilarLabels(run, store).places()
+        for path, script in (
+            *search_scripts(run, alike, peak_tokens),
+            *token_scripts(run, peak_tokens),
+        ):
+            folder.put(path, script)
         triage = triage_script(run, store, self._settings.examples).encode("utf-8")
         folder.put(links.triage_shard(run.name), triage)
         folder.put(
             links.texts_script(run.name), texts_script([*store.reservoir(), *store.held_out()])
         )
+        return commonest_tokens(run, peak_tokens)
 
     def _model_page(self, run: RunView, peaks: Peaks) -> bytes:
         return self._renderer.page(
@@ -247,9 +259,14 @@ def _files_of(run: RunView, at: int) -> tuple[str, ...]:
     )
 
 
-def _shared_pages(runs: Sequence[RunView]) -> dict[str, dict[str, Any]]:
-    """The pages that are not of one run, each with what its template needs."""
-    return {
+def _shared_pages(
+    runs: Sequence[RunView], commonest: Mapping[str, tuple[TokenRow, ...]]
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(path, template, values) of the pages that are not of one run.
+
+    ``commonest`` tokens by run need be there only when the pages are rendered.
+    """
+    pages: dict[str, dict[str, Any]] = {
         "index.html": {
             "cards": [
                 (
@@ -261,8 +278,7 @@ def _shared_pages(runs: Sequence[RunView]) -> dict[str, dict[str, Any]]:
                 for run in runs
             ]
         },
-        "search.html": {"runs": runs},
-        "directions.html": {"runs": runs},
+        "search.html": search_page(runs),
         "triage.html": {"runs": runs, "orders": ORDERS},
         "methods.html": {
             "runs": runs,
@@ -274,6 +290,10 @@ def _shared_pages(runs: Sequence[RunView]) -> dict[str, dict[str, Any]]:
             "near_floor": FLOOR,
         },
     }
+    for path, values in pages.items():
+        yield path, path, values
+    for path, values in pages.items():
+        yield path, path, values
 
 
 def _settings_table(runs: Sequence[RunView]) -> list[tuple[str, list[str | None]]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Dialog, Page, Request
+from playwright.sync_api import Browser, Dialog, Page, Request, expect
 
 from builder.comparison import compare_runs
 from builder.config import SiteSettings
@@ -90,6 +90,17 @@ def run(run_folders: list[Path]) -> RunView:
 def page_of(site: Path, item: DirectionView) -> str:
     """The page of a direction."""
     return (site / item.page).read_text(encoding="utf-8")
+
+
+def address(folder: Path, page: str = "") -> str:
+    """Where a page of a built site opens from disk."""
+    return f"{folder.as_uri()}/{page}"
+
+
+def ready(page: Page) -> None:
+    """Waits until search has all its models."""
+    expect(page.locator("#status")).to_contain_text("pole")
+    expect(page.locator("#status")).not_to_contain_text("searching")
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

@@ -9,22 +9,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.pages.conftest import Opened
+from tests.pages.conftest import Opened, address, ready
 from tests.pages.texts import HIDDEN
 
 DIRECTION = "m/pico-chat/l02.o_proj.u00.html"
 PAGES = ("index.html", "m/pico-chat/index.html", DIRECTION, "search.html?q=render",
-         "methods.html", "directions.html")  # fmt: skip
-
-
-def address(folder: Path, page: str = "") -> str:
-    return f"{folder.as_uri()}/{page}"
-
-
-def ready(page: Page) -> None:
-    """Waits until search has all its models."""
-    expect(page.locator("#status")).to_contain_text("pole")
-    expect(page.locator("#status")).not_to_contain_text("searching")
+         "tokens.html?q=render", "methods.html", "directions.html")  # fmt: skip
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -43,162 +33,6 @@ def test_a_page_loads_under_a_path_of_a_server_without_faults(
     opened.page.wait_for_load_state("networkidle")
     assert opened.faults == []
     assert all(request.startswith(served) for request in opened.requests)
-
-
-@pytest.mark.parametrize(
-    ("query", "label"),
-    [
-        ("winterberry", "winterberry"),
-        ("winterbery", "winterberry"),
-        ("wintreberry", "winterberry"),
-        ("image generator", "prompts for an image generator"),
-        ("generator imag", "prompts for an image generator"),
-        ("octan", "octane|image generator"),
-        ("поезд", "поезд|Russian"),
-        ("月", "月|moon"),
-        ("🎉", "🎉|emoji"),
-    ],
-)
-def test_search_finds_a_label_and_its_first_result_opens_the_direction(
-    opened: Opened, site: Path, query: str, label: str
-) -> None:
-    page = opened.page
-    page.goto(address(site, "index.html"))
-    page.keyboard.press("/")
-    page.keyboard.type(query)
-    page.keyboard.press("Enter")
-    page.wait_for_url("**/search.html?q=*")
-    ready(page)
-    first = page.locator("#results li a").first
-    assert re.search(label, first.inner_text())
-    said, wanted = first.locator(".said").inner_text(), first.locator("code").inner_text()
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("Enter")
-    page.wait_for_url(re.compile(r"/m/"))
-    expect(page.locator("h1")).to_have_text(wanted)
-    expect(page.locator(page.url[page.url.index("#") :] + " h2")).to_have_text(said)
-    assert opened.faults == []
-
-
-def test_search_is_narrowed_counted_and_kept_in_the_address(opened: Opened, site: Path) -> None:
-    page = opened.page
-    page.goto(address(site, "search.html"))
-    ready(page)
-    whole = page.locator("#status").inner_text()
-    page.get_by_label("Pico LoRA").uncheck()
-    page.get_by_label("▼ min").uncheck()
-    page.locator("input[name=low]").fill("3")
-    expect(page).to_have_url(re.compile("low=3"))
-    ids = page.locator("#results code").all_inner_texts()
-    assert ids
-    assert all(text.startswith("L03") for text in ids)
-    assert page.locator("#results .sign").all_inner_texts() == ["▲ max"] * len(ids)
-    assert "control: random" not in page.locator("#results").inner_text()
-    assert page.locator("#status").inner_text() != whole
-    kept = page.url
-    page.goto("about:blank")
-    page.goto(kept)
-    ready(page)
-    assert page.locator("#results code").all_inner_texts() == ids
-    assert not page.get_by_label("Pico LoRA").is_checked()
-
-
-def test_controls_are_found_only_when_asked_for(opened: Opened, site: Path) -> None:
-    page = opened.page
-    page.goto(address(site, "search.html?q=random"))
-    ready(page)
-    assert page.locator("#results li").count() == 0
-    page.get_by_label("labelled only").uncheck()
-    page.get_by_label("controls, too").check()
-    expect(page.locator("#results li").first).to_be_visible()
-    assert "control: random" in page.locator("#results li").first.inner_text()
-
-
-@pytest.fixture(scope="module")
-def ranking(browser: Browser, site: Path) -> Iterator[Page]:
-    """A page that holds the site's own ranking."""
-    page = browser.new_page()
-    page.goto(address(site, "search.html"))
-    yield page
-    page.close()
-
-
-def rank(page: Page, rows: list[dict[str, object]], query: str) -> list[str]:
-    """Ids of the rows found, best first, by the site's own ranking."""
-    found: list[str] = page.evaluate(
-        """([rows, query]) => {
-            const index = new WA.Index(), lines = (name) => rows.flatMap((row) =>
-                [row[name] ?? "", ""]).join("\\n");
-            index.add("run", {
-                title: "t", ids: rows.map((row) => row.id).join("\\n"),
-                names: rows.map((row) => row.id).join("\\n"), layers: rows.map(() => 0),
-                writers: rows.map(() => "o_proj").join("\\n"),
-                kinds: rows.map(() => "delta").join("\\n"),
-                sigmas: rows.map((row, at) => row.sigma ?? null),
-                labels: lines("label"), states: lines("state"), keywords: lines("keywords"),
-                tokens: lines("tokens"), doubts: lines("doubt"), intervals: lines("interval"),
-                alike: lines("alike"),
-                scores: rows.flatMap((row) => [row.score ?? null, null]),
-            });
-            return index.find(query).hits.map(({row}) => row).filter((row) => row.pole === "max")
-                .map((row) => row.id);
-        }""",
-        [rows, query],
-    )
-    return found
-
-
-@pytest.mark.parametrize(
-    ("query", "expected"),
-    [
-        ("tide", ["whole", "begins", "keyword", "token", "inside"]),
-        ("tide table", ["whole"]),
-        ("table tide", ["whole"]),
-        ("TIDE", ["whole", "begins", "keyword", "token", "inside"]),
-        ("cafe", ["accent"]),
-        ("café", ["accent"]),
-        ("ACCENT", ["accent"]),
-        ("harbuor", ["harbour"]),
-        ("harbou", ["harbour"]),
-        ("harbor", ["harbour"]),
-        ("habrour", ["harbour"]),
-        ("tied", ["whole", "begins", "keyword", "token", "inside"]),
-        ("tiled", []),
-        ("月光", ["moon"]),
-        ("__init__", ["dunder"]),
-        ('"tide" table?', ["whole"]),
-        ("nosuchword tide", []),
-    ],
-)
-def test_rows_are_ranked_by_field_and_place_of_the_words(
-    ranking: Page, query: str, expected: list[str]
-) -> None:
-    rows: list[dict[str, object]] = [
-        {"id": "inside", "label": "of centipedes", "keywords": "betided"},
-        {"id": "token", "label": "of the sea", "tokens": "tide"},
-        {"id": "keyword", "label": "of water", "keywords": "tide"},
-        {"id": "begins", "label": "tidewater"},
-        {"id": "whole", "label": "the tide table"},
-        {"id": "accent", "label": "at the café"},
-        {"id": "harbour", "label": "the harbour master"},
-        {"id": "moon", "label": "山上月光"},
-        {"id": "dunder", "label": "python __init__ files"},
-    ]
-    assert rank(ranking, rows, query) == expected
-
-
-def test_rare_words_weigh_more_and_sigma_breaks_ties(ranking: Page) -> None:
-    rows: list[dict[str, object]] = [
-        {"id": "common", "label": "red kite", "keywords": "heron"},
-        {"id": "rare", "label": "heron", "keywords": "red kite"},
-    ]
-    rows += [{"id": f"filler{at}", "label": "red"} for at in range(6)]
-    assert rank(ranking, rows, "red heron")[0] == "rare"
-    tied: list[dict[str, object]] = [
-        {"id": "weak", "label": "oak", "sigma": 1},
-        {"id": "strong", "label": "oak", "sigma": 2},
-    ]
-    assert rank(ranking, tied, "oak") == ["strong", "weak"]
 
 
 def test_token_values_show_on_hover_and_mark_the_histogram(opened: Opened, site: Path) -> None:
@@ -317,22 +151,6 @@ def test_an_anchor_that_decodes_to_nothing_stops_no_script(
     wanted = page.locator("a[rel=next]").get_attribute("href")
     page.keyboard.press("j")
     page.wait_for_url(f"**/{wanted}")
-    assert opened.faults == []
-
-
-@pytest.mark.parametrize("query", ["low=abc", "low=1e400&high=-3", "low=%20&high=0x1"])
-def test_layers_in_an_address_that_are_no_numbers_are_ignored(
-    opened: Opened, site: Path, query: str
-) -> None:
-    page = opened.page
-    page.goto(address(site, "search.html"))
-    ready(page)
-    whole = page.locator("#status").inner_text()
-    page.goto("about:blank")
-    page.goto(address(site, f"search.html?{query}"))
-    ready(page)
-    assert page.locator("#status").inner_text() == whole
-    assert page.url == address(site, "search.html")
     assert opened.faults == []
 
 

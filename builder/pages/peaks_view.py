@@ -1,0 +1,58 @@
+"""On which tokens do the poles of a run peak, and how often? Counted over all its examples."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from builder.records import Pole
+from builder.store import RunStore
+
+#: White space that is a token of its own, as pages show it.
+_SPACES = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥"})
+
+
+@dataclass(frozen=True, slots=True)
+class PeakToken:
+    """A token that examples of a pole peak on: how many do, and the farthest activation of one."""
+
+    token: str
+    n: int
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class PolePeaks:
+    """The tokens that a pole's ``n`` examples peak on, the commonest first."""
+
+    n: int
+    tokens: tuple[PeakToken, ...]
+
+
+#: By direction and pole; a pole without examples is not among them.
+Peaking = Mapping[tuple[str, Pole], PolePeaks]
+
+
+@lru_cache(maxsize=65536)
+def folded(token: str) -> str:
+    """A token as tokens are compared: without case and surrounding space.
+
+    White space alone is kept, as signs that can be seen.
+    """
+    return token.strip().casefold() or token.translate(_SPACES)
+
+
+def peaking(store: RunStore, most: int) -> dict[tuple[str, Pole], PolePeaks]:
+    """What the first ``most`` examples of each pole's default list peak on."""
+    found = {}
+    for direction, pole, peaks in store.peaks(most):
+        counts = Counter(folded(peak.token) for peak in peaks)
+        # Examples are by place, so the last that is put in here is the farthest.
+        values = {folded(peak.token): peak.value for peak in reversed(peaks)}
+        ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+        found[direction, pole] = PolePeaks(
+            len(peaks), tuple(PeakToken(token, n, values[token]) for token, n in ordered)
+        )
+    return found
