@@ -207,9 +207,7 @@ class _Build:
                 for path, content in files.items():
                     folder.put(path, content, made_of[path])
 
-    def _put_run(
-        self, folder: SiteFolder, run: RunView, store: RunStore
-    ) -> tuple[TokenRow, ...]:
+    def _put_run(self, folder: SiteFolder, run: RunView, store: RunStore) -> tuple[TokenRow, ...]:
         """Puts the files of a model that are not of one direction; gives its commonest peaks."""
         peaks = pole_peaks(store, run, self._settings.examples)
         folder.put(run.page, self._model_page(run, peaks))
@@ -279,6 +277,7 @@ def _shared_pages(
             ]
         },
         "search.html": search_page(runs),
+        "tokens.html": {"runs": runs, "commonest": commonest, **search_page(runs)},
         "triage.html": {"runs": runs, "orders": ORDERS},
         "methods.html": {
             "runs": runs,
@@ -290,8 +289,6 @@ def _shared_pages(
             "near_floor": FLOOR,
         },
     }
-    for path, values in pages.items():
-        yield path, path, values
     for path, values in pages.items():
         yield path, path, values
 
