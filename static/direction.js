@@ -20,14 +20,7 @@
   const whole = (n) => n.toLocaleString("en").replaceAll(",", "\u00a0");
   const plural = (n, word) => `${whole(n)} ${word}${n === 1 ? "" : "s"}`;
 
-  // Hidden characters come named between two U+0000, and are shown in boxes as those of the page.
-  const boxed = (text) => text.split("\0").map((part, at) => {
-    if (at % 2 === 0) return part;
-    const [name, ...rest] = part.startsWith("U+") ? part.split(" ") : [part];
-    const box = make("b", "cc", name);
-    if (rest.length) box.title = rest.join(" ");
-    return box;
-  }).filter((part) => part !== "");
+  const { boxed } = WA;
 
   // From a direction's centre to either end, seven steps of colour; see spans.Scale.
   class Scale {

@@ -5,52 +5,8 @@
   const page = at("triage"), choose = at("choose"), title = at("title"), note = at("note"), claim = at("claim");
   const model = choose.elements.model, options = [...model.options].filter((option) => option.value);
   const verdicts = new WA.Verdicts(page.dataset.site);
-  const rows = new Map();
   const state = { list: [], place: 0, undo: [], failed: [] };
   const SAID = { finding: "Finding", nothing: "Nothing", unsure: "Unsure", "": "No verdict" };
-
-  // Only the scripts that a build of this site writes; the browser enforces it.
-  const shard = /^data\/triage-[a-z0-9._-]+\.js$/;
-  const checked = (address) => {
-    if (!shard.test(address)) throw new TypeError(`not a triage script: ${address}`);
-    return address;
-  };
-  const policy = globalThis.trustedTypes?.createPolicy("wa", { createScriptURL: checked })
-    ?? { createScriptURL: checked };
-
-  WA.triage = (run, data) => {
-    const split = (name) => (data[name] === "" && !data.sigmas.length ? [] : data[name].split("\n"));
-    const ids = split("ids"), names = split("names"), hashes = split("hashes");
-    const labels = split("labels"), states = split("states"), scores = split("scores"), doubts = split("doubts");
-    rows.set(run, ids.map((id, index) => ({
-      run, id, name: names[index], hash: hashes[index], sigma: data.sigmas[index], model: data.title,
-      poles: ["max", "min"].map((pole, side) => {
-        const own = 2 * index + side;
-        return {
-          pole, label: labels[own], state: states[own], score: scores[own], doubt: doubts[own],
-          f1: data.f1[own], trigger: data.triggers[own], examples: data.examples[own],
-        };
-      }),
-    })));
-  };
-
-  const loading = new Map();
-  const load = (option) => {
-    if (!loading.has(option.value)) {
-      loading.set(option.value, new Promise((done) => {
-        const script = document.createElement("script");
-        script.src = policy.createScriptURL(option.dataset.script);
-        script.addEventListener("load", done);
-        script.addEventListener("error", () => {
-          state.failed.push(option.textContent);
-          rows.set(option.value, []);
-          done();
-        });
-        document.head.append(script);
-      }));
-    }
-    return loading.get(option.value);
-  };
 
   const say = (text) => { at("status").textContent = text; };
   const current = () => state.list[state.place];
@@ -84,8 +40,14 @@
     draw();
   };
 
+  const rows = new Map();
   const chosen = async (wanted) => {
-    await Promise.all((model.value ? [model.selectedOptions[0]] : options).map(load));
+    for (const option of model.value ? [model.selectedOptions[0]] : options) {
+      if (rows.has(option.value)) continue;
+      const found = await WA.triageRows(option.value, option.dataset.scripts.split(" "));
+      if (!found) state.failed.push(option.textContent);
+      rows.set(option.value, found ?? []);
+    }
     warn();
     arrange(wanted);
   };
@@ -96,12 +58,12 @@
     text.className = "t";
     text.dir = "auto";
     const mark = document.createElement("mark");
-    mark.textContent = peak;
-    text.append(before, mark, after);
+    mark.append(...WA.boxed(peak));
+    text.append(...before.flatMap(WA.boxed), mark, ...after.flatMap(WA.boxed));
     const meta = document.createElement("p");
     meta.className = "meta";
     const from = document.createElement("bdi");
-    from.textContent = source;
+    from.append(...WA.boxed(source));
     const pin = document.createElement("button");
     const name = `${pole.pole}/${document_}`;
     Object.assign(pin, { type: "button", className: "pin", textContent: "Pin" });
@@ -119,6 +81,17 @@
     return entry;
   };
 
+  // Examples arrive a moment later; by then another direction may be in view.
+  const fill = async (row) => {
+    const found = await WA.triageExamples(row.run, row.name);
+    if (current() !== row) return;
+    if (!found) { say(`The examples of ${row.id} could not be loaded`); return; }
+    for (const pole of row.poles) {
+      at(`${pole.pole}-examples`).replaceChildren(...found[pole.pole].map((one) => excerpt(row, pole, one)));
+    }
+    drawVerdict();
+  };
+
   const draw = () => {
     const row = current();
     at("item").hidden = !row;
@@ -134,8 +107,9 @@
       said.textContent = pole.label || pole.state;
       said.className = pole.label ? (pole.doubt ? "label doubtful" : "label") : "label none";
       at(`${pole.pole}-score`).textContent = [pole.score, pole.doubt].filter(Boolean).join(", ");
-      at(`${pole.pole}-examples`).replaceChildren(...pole.examples.map((one) => excerpt(row, pole, one)));
+      at(`${pole.pole}-examples`).replaceChildren();
     }
+    fill(row);
     history.replaceState(null, "", `#${row.run}/${row.name}`);
     drawVerdict();
   };

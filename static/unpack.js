@@ -1,6 +1,6 @@
 // Opens the files that hold windows: letters that are gzip of a header and streams of bytes.
 //
-// builder/pages/packed.py writes them and says what is in them. Nothing here touches the page.
+// builder/pages/packed.py writes them and says what is in them.
 "use strict";
 globalThis.WA ??= {};
 {
@@ -62,4 +62,15 @@ globalThis.WA ??= {};
       base: header.base ? values(rest.subarray(half)) : null,
     };
   };
+
+  // Hidden characters come named between two U+0000, and are shown in boxes as those of the page.
+  WA.boxed = (text) => text.split("\0").map((part, at) => {
+    if (at % 2 === 0) return part;
+    const [name, ...rest] = part.startsWith("U+") ? part.split(" ") : [part];
+    const box = document.createElement("b");
+    box.className = "cc";
+    box.textContent = name;
+    if (rest.length) box.title = rest.join(" ");
+    return box;
+  }).filter((part) => part !== "");
 }

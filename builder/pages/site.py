@@ -218,7 +218,7 @@ class _Build:
             *token_scripts(run, peak_tokens),
         ):
             folder.put(path, script)
-        triage = triage_script(run, store, self._settings.examples).encode("utf-8")
+        triage = triage_script(run, peaks).encode("utf-8")
         folder.put(links.triage_shard(run.name), triage)
         folder.put(
             links.texts_script(run.name), texts_script([*store.reservoir(), *store.held_out()])
@@ -278,7 +278,7 @@ def _shared_pages(
         },
         "search.html": search_page(runs),
         "tokens.html": {"runs": runs, "commonest": commonest, **search_page(runs)},
-        "triage.html": {"runs": runs, "orders": ORDERS},
+        "triage.html": {"orders": ORDERS, **search_page(runs)},
         "methods.html": {
             "runs": runs,
             "settings": _settings_table(runs),

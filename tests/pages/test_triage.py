@@ -14,8 +14,8 @@ from playwright.sync_api import Browser, Page, expect
 from builder.config import SiteSettings
 from builder.findings.bundle import import_findings
 from builder.pages import build_site
-from builder.pages.model_view import trigger_like
-from builder.pages.triage_data import EXAMPLES, triage_script
+from builder.pages.peaks import pole_peaks
+from builder.pages.triage_data import triage_script
 from builder.pages.views import read_run
 from builder.records import POLES
 from builder.store import RunStore
@@ -31,23 +31,34 @@ def data_of(script: str) -> dict[str, Any]:
     return data
 
 
-def test_the_data_are_the_directions_from_the_weights_with_their_examples(
-    run_folders: list[Path],
+def test_the_data_are_in_the_order_of_search(run_folders: list[Path]) -> None:
+    with RunStore(run_folders[0] / "run.duckdb") as store:
+        run = read_run(run_folders[0], store)
+        data = data_of(triage_script(run, pole_peaks(store, run, SMALL.examples)))
+    assert data["hashes"].split("\n") == [item.row.content_hash for item in run.directions]
+    assert len(data["triggers"]) == 2 * len(run.directions)
+
+
+def test_the_page_shows_the_first_examples_of_each_pole(
+    opened: Opened, site: Path, run_folders: list[Path]
 ) -> None:
     with RunStore(run_folders[0] / "run.duckdb") as store:
         run = read_run(run_folders[0], store)
-        data = data_of(triage_script(run, store, SMALL.examples))
-        assert data["ids"].split("\n") == [item.row.id for item in run.own]
-        assert data["hashes"].split("\n") == [item.row.content_hash for item in run.own]
-        own = store.examples(run.own[3].row.id, role="any")
-    for side, pole in enumerate(POLES):
-        examples = [item for item in own if item.pole == pole][:EXAMPLES]
-        excerpts = data["examples"][2 * 3 + side]
-        assert [row[5] for row in excerpts] == [item.window.doc_id for item in examples]
-        for (before, peak, after, *_), example in zip(excerpts, examples, strict=True):
+        item = run.own[3]
+        own = store.examples(item.row.id, role="any")
+    page = opened.page
+    page.goto(f"{site.as_uri()}/triage.html#{run.name}/{item.name}")
+    for pole in POLES:
+        entries = page.locator(f"#{pole}-examples li")
+        expect(entries).to_have_count(3)
+        examples = [example for example in own if example.pole == pole][:3]
+        for entry, example in zip(entries.all(), examples, strict=True):
+            assert f"#{example.window.doc_id}" in entry.inner_text()
             flat = example.window.text.replace("\n", " ↵ ")
-            assert before.removeprefix("…") + peak + after.removesuffix("…") in flat
-            assert peak
+            text = entry.locator(".t").text_content() or ""
+            assert text.strip("…") in flat
+            assert entry.locator("mark").text_content()
+    assert opened.faults == []
 
 
 def test_trigger_like_orders_as_the_list_on_the_page_of_the_model(
@@ -55,15 +66,18 @@ def test_trigger_like_orders_as_the_list_on_the_page_of_the_model(
 ) -> None:
     with RunStore(run_folders[0] / "run.duckdb") as store:
         run = read_run(run_folders[0], store)
-        data = data_of(triage_script(run, store, SMALL.examples))
-    assert trigger_like(run, {}) == ()
-    best = [max(v for v in pair if v is not None) for pair in _pairs(data["triggers"])]
-    ids = data["ids"].split("\n")
-    first = ids[best.index(max(best))]
+        data = data_of(triage_script(run, pole_peaks(store, run, SMALL.examples)))
+    own = {item.row.id for item in run.own}
+    best = {
+        item.row.id: max((value for value in pair if value is not None), default=0)
+        for item, pair in zip(run.directions, _pairs(data["triggers"]), strict=True)
+        if item.row.id in own
+    }
     page = (site / "m" / "pico-chat" / "index.html").read_text(encoding="utf-8")
-    listed = page[page.index("Table of the most trigger") if "Table of the most trigger" in page
-                  else page.index('id="triggers"') :]  # fmt: skip
-    assert re.search(r'class="id" href="[^"]*">([^<]*)<', listed)[1] == first  # type: ignore[index]
+    listed = page[page.index('id="triggers"') :]
+    first = re.search(r'class="id" href="[^"]*">([^<]*)<', listed)
+    assert first
+    assert best[first[1]] == max(best.values())
 
 
 def _pairs(values: list[Any]) -> list[list[Any]]:
