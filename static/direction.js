@@ -305,5 +305,6 @@
     }
     document.documentElement.classList.add("filled");
     WA.filled?.(page);
+    WA.copying?.();
   };
 }

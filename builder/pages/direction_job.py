@@ -66,7 +66,7 @@ class DirectionJob:
         opened = self._opened or [_open(folder, threads) for folder in self._folders]
         runs = [run for run, _ in opened]
         settings = self._settings
-        renderer = Renderer(settings.title, settings.url, self._findings)
+        renderer = Renderer(settings.title, settings.url, self._findings, settings.authors)
         nearby = Neighbourhood(runs, self._comparisons)
         readers: dict[int, PageReader] = {}
 

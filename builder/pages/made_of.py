@@ -48,6 +48,7 @@ class MadeOf:
             program,
             settings.title,
             settings.url,
+            settings.authors,
             has_findings,
             settings.examples,
             settings.context,

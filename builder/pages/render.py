@@ -7,6 +7,7 @@ them. A name a template does not know is an error, not an empty string.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -47,7 +48,11 @@ class Renderer:
     """Renders templates for one site; every page has its title, address (if known) and findings."""
 
     def __init__(
-        self, site_title: str, site_url: str = "", findings: Findings | None = None
+        self,
+        site_title: str,
+        site_url: str = "",
+        findings: Findings | None = None,
+        authors: Sequence[str] = (),
     ) -> None:
         # ruff wants autoescape stated; it is, for every template whatever its name.
         self._environment = Environment(
@@ -81,6 +86,7 @@ class Renderer:
         self._environment.globals.update(
             site_title=site_title,
             site_url=site_url,
+            authors=tuple(authors),
             all_findings=findings or Findings(),
             policy=CONTENT_SECURITY_POLICY,
             version=__version__,

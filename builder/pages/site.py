@@ -115,7 +115,7 @@ class _Build:
         folder = Path(settings.findings) if settings.findings else None
         self._findings, self._cited = read_findings(folder, opened)
         self._job = DirectionJob(opened, settings, comparisons, self._findings)
-        self._renderer = Renderer(settings.title, settings.url, self._findings)
+        self._renderer = Renderer(settings.title, settings.url, self._findings, settings.authors)
 
     def into(self, out: Path, on_forecast: Callable[[Forecast], object]) -> SiteReport:
         """Makes what is not there already, and then puts it in its place."""

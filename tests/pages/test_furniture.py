@@ -7,7 +7,6 @@ import io
 import re
 import xml.etree.ElementTree as ElementTree
 from datetime import date
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from markdown_it import MarkdownIt
 from PIL import Image
 
 from builder import cli
@@ -23,15 +21,11 @@ from builder.config import Settings, SiteSettings, parse_settings
 from builder.errors import ConfigError, SiteError
 from builder.pages import build_site, feed
 from builder.pages.card import SIZE, drawable, map_of, model_card, site_card
-from builder.pages.cite import bibtex, citation_cff, markdown
-from builder.pages.direction_view import Shared, read_page
+from builder.pages.cite import citation_cff
 from builder.pages.feed import Entry, sitemap_files
 from builder.pages.spans import HIDDEN, plain
 from builder.pages.views import DirectionView, RunView
-from builder.records import POLES, WRITERS, Label, LabelFailure
-from builder.store import RunStore
-from tests.pages.conftest import SMALL
-from tests.pages.texts import MARKUP_ATTACKS
+from builder.records import WRITERS
 
 URL = "https://example.org/atlas/"
 _MAP = {"s": "http://www.sitemaps.org/schemas/sitemap/0.9"}
@@ -265,122 +259,3 @@ def test_the_citation_file_has_what_the_format_wants(run: RunView, published: Pa
     assert again["title"] == "a: [b]\n- c⟦U+202E⟧⟦U+D800⟧"
     assert again["authors"] == [{"name": "x\n  - y: &z"}, {"name": "*a"}]
     assert hostile.isascii()
-
-
-def _fields(entry: str) -> dict[str, str]:
-    """The fields of a BibTeX entry, by counting braces as BibTeX does: escaped ones, too."""
-    depth, found, name, value = 0, {}, "", ""
-    for character in entry[entry.index(",") + 1 :]:
-        if character == "{":
-            depth += 1
-            value = "" if depth == 1 else value + character
-        elif character == "}":
-            depth -= 1
-            if depth == 0:
-                found[name.strip(" =,\n")] = value
-                name = ""
-            value += character
-        elif depth:
-            value += character
-        else:
-            name += character
-    assert depth == -1  # that of the entry itself
-    return found
-
-
-@given(st.text(max_size=80))
-def test_bibtex_stays_one_entry_whatever_the_label(run_of_texts: RunView, text: str) -> None:
-    entry = bibtex(run_of_texts, _said(run_of_texts, text), URL, ["A. Reader", "{An} Institute"])
-    found = _fields(entry)
-    assert set(found) == {"title", "author", "howpublished", "note", "url"}
-    assert found["author"].startswith("{A. Reader} and {")
-    assert not HIDDEN.search(entry.replace("\n", ""))
-    assert re.match(r"@misc\{[a-z0-9-]+,\n", entry)
-
-
-def test_bibtex_says_what_is_cited(run: RunView) -> None:
-    item = _said(run, "50% of $x_1$ & {braces}")
-    entry = bibtex(run, item, URL)
-    assert r"50\% of \$x\_1\$ \& \textbraceleft{}braces\textbraceright{}" in entry
-    assert item.row.content_hash in entry
-    assert f"{URL}{item.page}" in entry
-    assert "author" not in _fields(entry)
-    assert "url" not in _fields(bibtex(run, item, ""))
-
-
-class _Text(HTMLParser):
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.links: list[str | None] = []
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.links += [value for name, value in attrs if name in ("href", "src")]
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-_COMMONMARK = MarkdownIt("gfm-like", {"html": True, "linkify": False})
-
-
-def _read(text: str) -> _Text:
-    return _Text(_COMMONMARK.render(text))
-
-
-@pytest.mark.parametrize(
-    "attack",
-    [*MARKUP_ATTACKS, "[a](javascript:x)", "![i](//e.example)", "`c`", "**b** _i_ ~~s~~",
-     "- x\n# y\n1. z", "<b>&lt;", "| a | b |", "$x$", "a\\", "https://e.example"],
-)  # fmt: skip
-def test_a_hostile_label_stays_text_in_markdown(run: RunView, attack: str) -> None:
-    item = _said(run, attack)
-    found = _read(markdown(run, item, url=URL))
-    assert found.tags <= {"h3", "p", "ul", "li", "strong", "a"}
-    assert found.links == [f"{URL}{item.page}"]
-    assert " ".join(plain(attack).split()) in found.text.replace("\n", " ")
-
-
-def test_nobody_is_mentioned_and_no_bare_address_linked(run: RunView) -> None:
-    text = markdown(run, _said(run, "@somebody https://e.example www.e.example"))
-    assert "@" not in text
-    assert "https://" not in text
-    assert "www." not in text
-
-
-def test_markdown_says_labels_scores_and_peaks(run: RunView, run_folders: list[Path]) -> None:
-    with RunStore(run_folders[0] / "run.duckdb") as store:
-        shared = Shared.of(run, store)
-        for item in run.own[:4]:
-            page = read_page(store, item, shared, SMALL)
-            text = _read(markdown(run, item, page, URL)).text
-            assert item.row.id in text
-            for pole in POLES:
-                assert item.poles[pole].said in text
-                assert f"of {page.peaks[pole].n} examples" in text  # type: ignore[union-attr]
-    without = _read(markdown(run, run.own[0]))
-    assert without.links == []
-
-
-@pytest.fixture(scope="module")
-def run_of_texts() -> RunView:
-    """A run of one direction, made without a database."""
-    from builder.pages.label_view import pole_view
-    from builder.records import Hookpoint
-    from builder.store import DirectionRow
-
-    label = Label("L00.o_proj.u00", "max", "some-model", "text")
-    failure = LabelFailure("L00.o_proj.u00", "min", "some-model", "refusal")
-    row = DirectionRow(
-        0, "L00.o_proj.u00", "0" * 16, Hookpoint(0, "o_proj"), 0, "delta", 1.0, 0.5, 0.0,
-        (), (), 0.1, (), (), (),
-    )  # fmt: skip
-    poles = {"max": pole_view("max", [label]), "min": pole_view("min", [failure])}
-    item = DirectionView(row, "l00.o_proj.u00", "m/x/l00.o_proj.u00.html", poles, (), None)  # type: ignore[arg-type]
-    return RunView(
-        Path("x"), "x", "X", "owner/base", "owner/tuned", None, None, "delta", "", 4, 1,
-        {}, {}, {}, {}, (item,), (), (),
-    )  # fmt: skip
