@@ -39,7 +39,7 @@ def _outline(heights: Sequence[float], step: float, bottom: float) -> str:
     x, y = 0, round(bottom)
     for at, height in enumerate([*heights, bottom]):
         if round(height) != y:
-            edge = round(at * step)
+            edge = min(round(at * step), round(_WIDTH))  # the last column may be cut
             path += f"{f'h{edge - x}' if edge != x else ''}v{round(height) - y}"
             x, y = edge, round(height)
     return f"{path}H{round(len(heights) * step)}V{round(bottom)}Z"

@@ -95,7 +95,7 @@ class MadeOf:
                  _poles(row.item))
                 for row in (*near.own, *near.others)
             ],
-            (near.chance, [(run.title, n, floor) for run, n, floor in near.without]),
+            (near.chance, [(run.title, run.page, n, floor) for run, n, floor in near.without]),
             alike.by,
             [
                 (pole, row.item.page, row.similarity, _said(row.pole), row.item.is_control)

@@ -163,7 +163,7 @@ class RunStore(ExampleTables, PeakTables, ScoreTables):
             columns = self._connection.sql(f"SELECT * FROM {table} LIMIT 0").columns
             fields = ", ".join(f'"{name}"' for name in columns)
             rows = self._connection.execute(
-                f"SELECT direction, bit_xor(hash({fields})) FROM {table} GROUP BY direction"
+                f"SELECT direction, bit_xor(hash(hash({fields}))) FROM {table} GROUP BY direction"
             ).fetchall()
             held = dict(rows)
             for direction, name in names.items():
@@ -173,8 +173,8 @@ class RunStore(ExampleTables, PeakTables, ScoreTables):
     def reservoir_digest(self) -> int:
         """A hash of the random documents."""
         rows = self._connection.execute(
-            "SELECT bit_xor(hash(place, split, doc_id, source, start, text, token_lengths)) "
-            "FROM reservoir"
+            "SELECT bit_xor(hash(hash(place, split, doc_id, source, start, duplicates, text, "
+            "token_lengths, roles))) FROM reservoir"
         ).fetchall()
         return int(rows[0][0] or 0)
 

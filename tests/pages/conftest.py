@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -87,6 +88,15 @@ def run(run_folders: list[Path]) -> RunView:
         return read_run(run_folders[0], store)
 
 
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder by its path."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
 def page_of(site: Path, item: DirectionView) -> str:
     """The page of a direction."""
     return (site / item.page).read_text(encoding="utf-8")
@@ -101,6 +111,20 @@ def ready(page: Page) -> None:
     """Waits until search has all its models."""
     expect(page.locator("#status")).to_contain_text("pole")
     expect(page.locator("#status")).not_to_contain_text("searching")
+
+
+def filled(page: Page) -> None:
+    """Waits until a direction's page has all that its script puts in."""
+    expect(page.locator("html")).to_have_class(re.compile("filled"))
+
+
+def unfold(page: Page) -> None:
+    """Opens all that is folded on a page, what the script puts in among it."""
+    if page.locator("#max.pole").count():
+        filled(page)
+    page.evaluate("() => { for (const it of document.querySelectorAll('details')) it.open = true; }")
+    for fold in page.locator("details:is([data-between], [data-judged])").all():
+        expect(fold.locator("article, table").first).to_be_attached()
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

@@ -91,7 +91,7 @@ def make_run(
         folder / "run.duckdb",
         directions,
         [Shard(shard)],
-        settings=ScanSettings(top=TOP, tail=TAIL, reservoir=40, held_out=10, quantiles=3),
+        settings=ScanSettings(top=TOP, tail=TAIL, reservoir=40, held_out=20, quantiles=3),
         clusters=(
             np.asarray(list(copies), dtype=np.uint64),
             np.asarray(list(copies.values()), dtype=np.int64) - 1,
@@ -211,14 +211,16 @@ def _write_shard(
 ) -> None:
     tables: dict[str, list[dict[str, Any]]] = {name: [] for name in SHARD_FILES}
     samples: list[list[npt.NDArray[np.int16]]] = [[] for _ in corpus]
+    base_samples: list[list[npt.NDArray[np.int16]]] = [[] for _ in corpus]
     # Bases are drawn apart, so that a run with its base is otherwise that without.
     apart = np.random.default_rng(1)
     for index in range(len(directions.directions)):
         centre = float(rng.normal(0, 0.04))
         values = [_activations(rng, document, poles[index], centre) for document in corpus]
         base = [_activations(apart, document, None, centre) for document in corpus]
-        for at, own in enumerate(values):
+        for at, (own, other) in enumerate(zip(values, base, strict=True)):
             samples[at].append(_quantized(own))
+            base_samples[at].append(_quantized(other))
         tables["examples.parquet"] += _examples(index, corpus, values, base if with_base else None)
         tables["tail.parquet"] += _tail(index, corpus, values)
         tables["levels.parquet"] += _levels(index, corpus, values)
@@ -226,7 +228,7 @@ def _write_shard(
         for model in range(len(MODELS) if with_base else 1):
             tables["stats.parquet"] += _stats(index, model, corpus, measured[model])
     tables["documents.parquet"] = _documents(corpus)
-    tables["samples.parquet"] = _samples(corpus, samples)
+    tables["samples.parquet"] = _samples(corpus, samples, base_samples if with_base else None)
     tables["counts.parquet"] = _counts(corpus, directions.n_layers)
     for name, rows in tables.items():
         pq.write_table(pa.Table.from_pylist(rows, schema=SHARD_FILES[name]), shard / name)
@@ -373,7 +375,9 @@ def _documents(corpus: list[Document]) -> list[dict[str, Any]]:
 
 
 def _samples(
-    corpus: list[Document], values: list[list[npt.NDArray[np.int16]]]
+    corpus: list[Document],
+    values: list[list[npt.NDArray[np.int16]]],
+    base: list[list[npt.NDArray[np.int16]]] | None,
 ) -> list[dict[str, Any]]:
     return [
         {
@@ -384,6 +388,7 @@ def _samples(
             "start": 0,
             "length": len(document.tokens),
             "activations": np.concatenate(values[index]).tolist(),
+            "base_activations": np.concatenate(base[index]).tolist() if base else None,
         }
         for index, document in enumerate(corpus[:60])
     ]

@@ -34,13 +34,14 @@ def test_sources_are_shown_with_both_shares_and_marked_where_enriched(
     with RunStore(run_folders[0] / "run.duckdb") as store:
         for item in run.directions:
             text = section((site / item.page).read_text(encoding="utf-8"), "sources")
-            rows = re.findall(r"<tr><th scope=\"row\">(.*?)</tr>", text)
+            rows = re.findall(r"<tr><th scope=row>(.*?)</tr>", text)
             held = store.sources(item.row.id)
             assert len(rows) == len(held)
             for row, share in zip(rows, held, strict=True):
                 assert share.source in row
                 assert ("enriched" in row) == (share.q_value < ENRICHED)
-                assert formats.share(share.n / share.tail) in row
+                part = share.n / share.tail
+                assert f"<td class={formats.bar_class(part)}>{formats.share(part)}</td>" in row
                 assert formats.share(share.documents / share.all_documents) in row
                 marks += share.q_value < ENRICHED
     assert marks
@@ -61,14 +62,13 @@ def test_an_extreme_that_still_rises_is_said_to(site: Path, run_folders: list[Pa
     assert said == {True, False}
 
 
-def test_random_documents_stand_beside_the_examples(site: Path, run_folders: list[Path]) -> None:
-    item = run_of(run_folders[0]).own[0]
-    text = section((site / item.page).read_text(encoding="utf-8"), "between")
+def test_random_documents_wait_for_the_script(site: Path, run_folders: list[Path]) -> None:
     with RunStore(run_folders[0] / "run.duckdb") as store:
-        examples = store.quantile_examples(item.row.id)
-    shown = re.findall(r'<span class="value">(.*?)</span>', text)
-    nearest_first = sorted(examples, key=lambda example: (example.pole, -example.place))
-    assert shown == [formats.signed(example.value) for example in nearest_first]
+        for item in run_of(run_folders[0]).directions:
+            text = section((site / item.page).read_text(encoding="utf-8"), "between")
+            n = len(store.quantile_examples(item.row.id))
+            # What they say lies in the page's file: see test_examples.
+            assert f"<summary>{n // 2} at each pole</summary></details>" in text
 
 
 def test_the_base_stands_beside_the_tuned_model_where_it_was_scanned(
@@ -81,7 +81,7 @@ def test_the_base_stands_beside_the_tuned_model_where_it_was_scanned(
     for item in scanned.directions:
         page = html.unescape((site / item.page).read_text(encoding="utf-8"))
         text = page.partition("Against the base at")[2]
-        rows = re.findall(r'<tr><th scope="row">(.*?)</tr>', text)[: len(item.shifts)]
+        rows = re.findall(r"<tr><th scope=row>(.*?)</tr>", text)[: len(item.shifts)]
         assert item.shifts
         for row, shift, extent in zip(rows, item.shifts, item.base_ranges, strict=True):
             assert row.startswith(shift.role)
@@ -107,8 +107,14 @@ def test_near_duplicates_are_counted_by_source(site: Path, run_folders: list[Pat
 
 
 @pytest.mark.parametrize("documents", [(1,), (1, 2), (3, 6, 12)])
-def test_a_growth_chart_has_a_dot_for_every_share(documents: tuple[int, ...]) -> None:
-    chart = charts.growth(documents, [0.5] * len(documents), "max")
-    dots = re.findall(r'class="dots max" d="(.*?)"', chart)
-    assert dots[0].count("h0") == len(documents)
+def test_a_growth_chart_has_a_point_for_every_share(documents: tuple[int, ...]) -> None:
+    extremes = [0.1 + 0.2 * at for at in range(len(documents))]
+    chart = charts.growth(documents, extremes, "max")
+    (path,) = re.findall(r'class="line max" d="M([^"]*)h0"', chart)
+    points = [tuple(map(float, point.split())) for point in path.split("L")]
+    assert len(points) == len(documents)
+    # Ever farther to the right, and higher where the extreme grew. One alone is a dot.
+    assert points == sorted(points)
+    assert [-y for _, y in points] == sorted(-y for _, y in points)
     assert "nan" not in chart
+    assert "nan" not in charts.growth(documents, [0.5] * len(documents), "min")

@@ -7,7 +7,6 @@ import re
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from playwright.sync_api import expect
 
@@ -15,9 +14,8 @@ from builder.config import SiteSettings
 from builder.pages import build_site
 from builder.pages.label_view import Chance, pole_view, score_view
 from builder.pages.labels_view import labels_view
-from builder.pages.score_view import QUOTED_RIGHT, Verdict, pole_scores, quoted
 from builder.pages.views import RunView
-from builder.records import HAND, Judged, Label, LabelFailure, Score, Window
+from builder.records import HAND, Label, LabelFailure, Score
 from builder.scores.percentile import Controls
 from builder.store import RunStore
 from tests.pages.conftest import SMALL, Opened, page_of
@@ -110,100 +108,6 @@ def test_a_persons_answer_stands_for_the_pole_even_without_a_pattern() -> None:
     assert view.answers[1].label is LABEL
 
 
-def test_a_quoted_text_is_short_marked_and_hides_nothing() -> None:
-    text = "one <b>two</b>\u202e three\nfour " * 40
-    ends = np.array([match.end() for match in re.finditer(r"\S+\s*", text)], dtype=np.uint32)
-    html = str(quoted(Window(1, "s", 0, text, ends), (60, 61, 64), 90, marks=True))
-    assert "<b>two" not in html
-    assert "\u202e" not in html
-    assert "\n" not in html
-    assert html.count("<mark>") == 2
-    assert html.startswith("… ")
-    assert html.endswith(" …")
-    assert len(re.sub(r"<[^>]*>|&\w+;", "", html)) < 120
-    assert quoted(Window(1, "s", 0, "", np.zeros(0, np.uint32)), (0,), 90, marks=True) == ""
-
-
-def test_a_directions_page_counts_and_lists_every_judged_text(
-    site: Path, run: RunView, run_folders: list[Path]
-) -> None:
-    checked = 0
-    with RunStore(run_folders[0] / "run.duckdb") as store:
-        for item in run.own:
-            text = page_of(site, item)
-            judged = store.scores(item.row.id, judged=True)
-            for pole, side in item.poles.items():
-                labeler = side.answers[0].labeler if side.text else None
-                own = [s for s in judged if s.pole == pole and s.labeler == labeler]
-                if not own:
-                    continue
-                block = text[text.index(f'aria-label="Scores at the {pole} pole"') :]
-                block = block[: block.index('<div class="lens">')]
-                texts = {(j.stratum, j.place) for s in own for j in s.judged}
-                assert f"All {len(texts)} judged texts" in block
-                assert len(re.findall(r"<tr><td>(?!</td><th)", block)) == len(texts)
-                asked = [s for s in own if s.scorer != "embedding"]
-                wrong = sum(
-                    j.verdict is not None and (j.verdict >= 0.5) != j.truth
-                    for s in asked
-                    for j in s.judged
-                )
-                assert block.count(" ✗</td>") == wrong
-                for s in asked:
-                    yes = [j for j in s.judged if j.stratum == "pole" and j.verdict is not None]
-                    said = sum((j.verdict or 0) >= 0.5 for j in yes)
-                    assert f">{said} of {len(yes)}</td>" in block
-                checked += 1
-    assert checked > 10
-
-
-def test_judged_texts_add_little_to_a_page(site: Path, run: RunView) -> None:
-    for item in run.own:
-        text = page_of(site, item)
-        tables = re.findall(r'<table class="list judged">.*?</table>', text, re.DOTALL)
-        for table in tables:
-            assert len(table.encode()) / table.count("<tr><td>") < 260, item.page
-
-
-def test_of_many_random_texts_rightly_judged_most_are_named_only() -> None:
-    ends = np.arange(1, 21, dtype=np.uint32)
-    windows = [Window(1000 + at, "s", 0, "x" * 20, ends) for at in range(200)]
-    judged = tuple(
-        Judged("random", at, 1000 + at, False, None if at == 150 else float(at == 100), 0.1, 0, 20)
-        for at in range(200)
-    )
-    scores = [score(0.9, judged=judged)]
-    view = pole_view("max", [LABEL], scores)
-    found = pole_scores(view, scores, {"max": [], "min": []}, windows, (), ())
-    assert found is not None
-    part = found.parts["random"]
-    assert found.judged == 200
-    assert [row.verdicts[0] for row in part.rows if row.verdicts[0]][-2:] == [
-        Verdict("yes", wrong=True), Verdict("unparsed", wrong=False),
-    ]  # fmt: skip
-    assert len(part.rows) == QUOTED_RIGHT + 2
-    assert set(part.rest).isdisjoint({1100, 1150})
-
-
-def test_a_judged_text_is_quoted_as_the_judge_saw_it() -> None:
-    words = [f"w{at} " for at in range(10)]
-    ends = np.cumsum([len(word) for word in words]).astype(np.uint32)
-    windows = [Window(7, "s", 0, "".join(words), ends)]
-    item = Judged("random", 0, 7, False, 0.0, 0.1, first=3, length=4, marked=(1,))
-    for found, said in (
-        (item, "w3 <mark>w4 </mark>w5 w6 "),
-        (dataclasses.replace(item, marked=()), "w3 w4 w5 w6 "),
-        (dataclasses.replace(item, length=8), "document 7"),
-        (dataclasses.replace(item, doc_id=8), "document 8"),
-    ):
-        scores = [score(0.9, judged=(found,))]
-        view = pole_scores(
-            pole_view("max", [LABEL], scores), scores, {"max": [], "min": []}, windows, (), ()
-        )
-        assert view is not None
-        assert str(view.parts["random"].rows[0].html).strip() == said.strip()
-
-
 def test_labels_no_better_than_chance_are_called_so_wherever_they_stand(
     site: Path, run: RunView
 ) -> None:
@@ -264,6 +168,36 @@ def test_candidates_are_shown_with_what_decided_and_failures_by_reason(
         assert "failed: the labeler refused" in text
 
 
+_LABEL = re.compile(r'<(?:bdi|span) class="?label.*?</(?:bdi|span)>(?: <small>F1.*?</small>)?')
+
+
+def linked(page: str) -> list[tuple[str, str, str]]:
+    """Rows of a page's lists of other directions of its run: (file name, pole or "", row)."""
+    part = page[page.index('<h2 id="nearby">') : page.index('<h2 id="numbers">')]
+    rows = re.findall(r"<(?:tr|li)>.*?</(?:tr|li)>", part)
+    found = [(re.search(r'class=id href="([^/"]*?)\.html(?:#(\w+))?"', row), row) for row in rows]
+    return [(address[1], address[2] or "", row) for address, row in found if address]
+
+
+def test_labels_of_other_directions_are_grey_where_they_are_no_better_than_chance(
+    site: Path, run: RunView
+) -> None:
+    # In these lists F1 stands without its interval, which the page behind the link gives.
+    sides = {item.name: item.poles for item in run.directions}
+    said = {True: 0, False: 0}
+    for item in run.directions:
+        for name, pole, row in linked(page_of(site, item)):
+            poles = sides[name]
+            shown = [poles["max" if pole == "max" else "min"]] if pole else poles.values()
+            labels = _LABEL.findall(row)
+            for side, label in zip(shown, labels, strict=True):
+                f1 = f"F1&nbsp;{side.score.score.f1:.2f}" if side.score else "F1"
+                assert (f1 in label) == (side.score is not None)
+                assert ("doubtful" in label) == bool(side.doubt)
+                said[bool(side.doubt)] += side.score is not None
+    assert min(said.values()) > 5
+
+
 def test_the_map_shows_scores_and_no_colour_for_what_is_no_better_than_chance(
     opened: Opened, site: Path, run: RunView
 ) -> None:
@@ -289,10 +223,14 @@ def test_the_map_shows_scores_and_no_colour_for_what_is_no_better_than_chance(
 
 
 def test_similar_labels_are_linked_and_controls_among_them_named(site: Path, run: RunView) -> None:
-    texts = [page_of(site, item) for item in run.own]
-    alike = [text[text.index('id="alike"') :] for text in texts if 'id="alike"' in text]
-    assert alike
-    assert any("<small>control</small>" in text[: text.index('id="numbers"')] for text in alike)
+    controls = {item.name for item in run.directions if item.is_control}
+    poles = {True: 0, False: 0}
+    for item in run.own:
+        for name, pole, row in linked(page_of(site, item)):
+            if pole:
+                assert ("control" in re.sub(r"<bdi.*?</bdi>", "", row)) == (name in controls)
+                poles[name in controls] += 1
+    assert min(poles.values()) > 0
 
 
 def test_everything_is_said_without_scores_and_without_labels(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from builder.assets import asset_dir
 from builder.pages import charts, formats, links
 from builder.pages.label_view import pole_view
 from builder.pages.views import farthest, flat
@@ -153,6 +154,7 @@ def _quoted(svg: str) -> str:
     return re.sub(r"(\s[a-zA-Z-]+)=([^\s\"'>]+?)(?=[\s/>])", r'\1="\2"', svg)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 10**9), min_size=HISTOGRAM_BINS, max_size=HISTOGRAM_BINS),
     st.floats(-1, 1),
@@ -161,6 +163,57 @@ def _quoted(svg: str) -> str:
 def test_a_histogram_can_be_drawn_of_any_counts(counts: list[int], a: float, b: float) -> None:
     chart = charts.histogram(np.asarray(counts, dtype=np.int64), (min(a, b), max(a, b)), {}, mean=a)
     assert "nan" not in chart
+    x, steps = drawn(str(chart))
+    assert len(steps) <= 91, "so many columns, and the way down to the axis"
+    assert sum(steps) == 0, "the curve ends where it began, on the axis"
+    assert 0 <= x <= 560
+
+
+def drawn(chart: str) -> tuple[int, list[int]]:
+    """How far to the right a step curve goes, and its steps up and down; all in whole units."""
+    (path,) = re.findall(r'class=area d="M0 \d+((?:[hv]-?\d+)*)H\d+V\d+Z"', chart)
+    parts = re.findall(r"([hv])(-?\d+)", path)
+    assert all(int(n) for _, n in parts), "none that changes nothing"
+    return sum(int(n) for kind, n in parts if kind == "h"), [
+        int(n) for kind, n in parts if kind == "v"
+    ]
+
+
+def test_a_columns_height_is_that_of_all_its_bins_on_a_logarithmic_scale() -> None:
+    counts = np.zeros(HISTOGRAM_BINS, dtype=np.int64)
+    counts[100], counts[300] = 999, 99  # far apart, of which neither hides the other
+    _, steps = drawn(str(charts.histogram(counts, (-1.0, 1.0), {}, mean=0.0)))
+    up, down = steps[::2], steps[1::2]
+    assert [-n for n in up] == down
+    assert down[1] / down[0] == pytest.approx(2 / 3, abs=0.02)
+    counts[101:105] = 225  # as many as one bin of 999 in the columns beside it
+    _, more = drawn(str(charts.histogram(counts, (-1.0, 1.0), {}, mean=0.0)))
+    assert len(more) >= 4
+
+
+@given(st.floats(allow_nan=True))
+def test_a_share_is_one_of_twenty_one_bars(share: float) -> None:
+    name = formats.bar_class(share)
+    step = int(name.removeprefix("w"))
+    assert 0 <= step <= 20
+    if math.isfinite(share):
+        assert abs(step / 20 - min(1, max(0, share))) <= (0.025 if share > 0.025 else 0.05) + 1e-9
+        assert (step > 0) == (share > 0), "a share that is there is to be seen, however small"
+
+
+def test_every_bar_has_its_style() -> None:
+    style = (asset_dir() / "static" / "data.css").read_text(encoding="utf-8")
+    assert formats.bar_class(None) == "w0"
+    for step in range(21):
+        assert f".w{step} {{ --part: {step}; }}" in style
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [(" ", "␣"), ("\n\t", "↵⇥"), (" tide", " tide"), ("tide\n", "tide\n"), ("", "")],
+)
+def test_a_token_of_white_space_alone_can_be_seen(text: str, shown: str) -> None:
+    assert formats.spaced(text) == shown
 
 
 def test_levels_go_from_one_to_seven() -> None:

@@ -18,7 +18,8 @@ from builder.pages.spans import (
     Scale,
     brief,
     highlight,
-    packed,
+    marked_hidden,
+    marked_token,
     plain,
     visible,
 )
@@ -69,8 +70,8 @@ def example(tokens: list[str], values: list[float], peak: int, roles: list[int])
     )  # fmt: skip
 
 
-def html_of(item: Example, context: int = 32) -> str:
-    return str(highlight(item, Pieces.of(item.window), SCALE, context).html)
+def html_of(item: Example) -> str:
+    return str(highlight(item, SCALE))
 
 
 @given(TEXTS)
@@ -94,29 +95,19 @@ def test_highlighted_tokens_read_as_the_text_and_bring_no_tags(
     peak = data.draw(st.integers(0, len(tokens) - 1))
     item = example(tokens, values, peak, roles)
     pieces = Pieces.of(item.window)
-    found = highlight(item, pieces, SCALE, context=data.draw(st.integers(0, 5)))
-    reader = read(str(found.html))
-    cut = zip(pieces.starts, pieces.ends, strict=True)
-    expected = "".join(boxed(item.window.text[start:end]) for start, end in cut)
-    assert reader.text == expected
+    html = html_of(item)
+    reader = read(html)
+    cut = list(zip(pieces.starts, pieces.ends, strict=True))
+    assert reader.text == "".join(boxed(item.window.text[start:end]) for start, end in cut)
     assert reader.tags <= {"i", "b", "span"}
     assert reader.attributes <= {"class", "title", "data-r"}
-    assert len(found.values) == 2 * str(found.html).count("<i ")
-
-
-@given(st.lists(st.tuples(TEXTS, st.booleans()), min_size=1, max_size=12))
-def test_pieces_hold_every_token_and_character_once(parts: list[tuple[str, bool]]) -> None:
-    tokens = ["" if empty else text for text, empty in parts]
-    window = example(tokens, [0.0] * len(tokens), 0, [0] * len(tokens)).window
-    pieces = Pieces.of(window)
-    cut = zip(pieces.starts, pieces.ends, strict=True)
-    assert "".join(window.text[start:end] for start, end in cut) == window.text
-    held = [
-        token
-        for first, last in zip(pieces.firsts, pieces.lasts, strict=True)
-        for token in range(first, last + 1)
+    # Every piece with colour is a mark, and so is the peak, whatever its colour.
+    steps = np.abs(SCALE.steps(item.activations / ACTIVATION_SCALE))
+    held = zip(pieces.firsts, pieces.lasts, strict=True)
+    marked = [
+        first <= peak <= last or steps[first : last + 1].any() for first, last in held
     ]
-    assert held == list(range(len(tokens)))
+    assert html.count("<i ") == sum(marked)
 
 
 @given(TEXTS)
@@ -162,15 +153,23 @@ def test_a_character_split_over_tokens_is_drawn_once_with_all_its_values() -> No
     html = html_of(item)
     assert html.count("🎉") == 1
     assert 'class="p6 k" title=+.200/+.400>🎉</i>' in html
-    assert Pieces.of(window).text_of(2) == "🎉"
 
 
-def test_what_lies_beyond_the_context_is_there_but_folded_away() -> None:
-    tokens = [f" w{index:02d}" for index in range(21)]
-    html = html_of(example(tokens, [0.0] * 10 + [0.5] + [0.0] * 10, 10, [0] * 21), context=2)
-    shown = re.sub(r"<span class=m>.*?</span>", "", html)
-    assert read(shown).text == " w08 w09 w10 w11 w12"
-    assert read(html).text == "".join(tokens)
+@given(TEXTS)
+def test_hidden_characters_are_named_for_the_script_between_two_of_u0000(text: str) -> None:
+    named = marked_hidden(text).split("\0")
+    assert all(plain(part) == part for part in named[::2])
+    names = [name for name, *_ in (part.split(" ") for part in named[1::2])]
+    together = "".join(part for pair in zip(named[::2], [*names, ""], strict=True) for part in pair)
+    assert together == boxed(text)
+
+
+def test_a_too_long_token_is_shortened_for_the_script_as_in_html() -> None:
+    token = "\u202e" + "x" * 10_000
+    html = read(html_of(example([token], [0.3], 0, [0])))
+    parts = [part.partition(" ")[0] if part.startswith("U+") else part
+             for part in marked_token(token).split("\0")]  # fmt: skip
+    assert "".join(parts) == html.text
 
 
 def test_a_token_of_ten_thousand_characters_is_shortened_and_says_so() -> None:
@@ -213,14 +212,3 @@ def test_steps_reach_seven_at_the_ends_and_none_at_the_centre() -> None:
 
 def test_a_scale_without_extent_colours_nothing() -> None:
     assert Scale(0.2, 0.2, 0.2).steps(np.asarray([0.2, 0.3, 0.1])).tolist() == [0, 0, 0]
-
-
-@given(st.lists(st.floats(-1, 1), max_size=20))
-def test_packed_values_can_be_read_to_three_decimals(values: list[float]) -> None:
-    digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-    text = packed(np.asarray(values))
-    read_back = [
-        2 * (64 * digits.index(high) + digits.index(low)) / 4095 - 1
-        for high, low in zip(text[::2], text[1::2], strict=True)
-    ]
-    assert np.allclose(read_back, values, atol=0.00025)

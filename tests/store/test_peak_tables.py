@@ -32,7 +32,7 @@ def by_windows(store: RunStore) -> Listed:
     found: Listed = {}
     for direction in store.directions():
         for example in store.examples(direction.id, role=ANY_ROLE):
-            token = Pieces.of(example.window).text_of(example.peak)
+            token = Pieces.text_at(example.window, example.peak)
             peak = Peak(token, example.window.source, example.value)
             found.setdefault((direction.id, example.pole), []).append(peak)
     return found
@@ -90,7 +90,7 @@ def test_tokens_without_a_character_of_their_own_have_that_which_they_share(
     path = tmp_path / "run.duckdb"
     insert(path, windows)
     wanted = [
-        Pieces.of(Window(0, "s", 0, text, np.cumsum(lengths, dtype=np.uint32))).text_of(peak)
+        Pieces.text_at(Window(0, "s", 0, text, np.cumsum(lengths, dtype=np.uint32)), peak)
         for text, lengths, peak in windows
     ]
     with RunStore(path) as store:
