@@ -46,7 +46,7 @@ class Language:
         rng = np.random.default_rng([seed, 1])
         heads = [*"bcdfghjklmnprstvw", "st", "tr", "pl", "ch", "sh"]
         bodies = ["a", "e", "i", "o", "u", "ea", "ou"]
-        tails = ["n", "r", "s", "t", "l", "m", "nd", "ck", *[""] * 6]
+        tails = ["n", "r", "s", "t", "l", "m", "lk", "ck", *[""] * 6]
         made: dict[str, None] = {}
         while len(made) < words:
             parts = rng.choice([1, 2, 2, 3, 3, 4], size=1)[0]

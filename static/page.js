@@ -31,6 +31,17 @@
     });
   }
 
+  const copy = find("button[data-copy]");
+  copy?.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(location.href);
+      copy.textContent = "Copied";
+    } catch {
+      copy.textContent = "Copy it from the address bar";
+    }
+    setTimeout(() => { copy.textContent = "Copy link"; }, 2000);
+  });
+
   addEventListener("keydown", (event) => {
     if (event.defaultPrevented || event.altKey || event.ctrlKey || event.metaKey) return;
     if (typing(event.target)) return;

@@ -45,9 +45,9 @@ class DirectionJob:
         opened: Sequence[tuple[RunView, RunStore]],
         settings: SiteSettings,
         comparisons: Mapping[Path, Sequence[Comparison]],
-        findings: Findings,
+        findings: Findings | None = None,
     ) -> None:
-        self._findings = findings
+        self._findings = findings or Findings()
         self._folders = tuple(run.folder for run, _ in opened)
         self._opened: Sequence[tuple[RunView, RunStore]] | None = opened
         self._settings, self._comparisons = settings, comparisons

@@ -122,7 +122,9 @@ def unfold(page: Page) -> None:
     """Opens all that is folded on a page, what the script puts in among it."""
     if page.locator("#max.pole").count():
         filled(page)
-    page.evaluate("() => { for (const it of document.querySelectorAll('details')) it.open = true; }")
+    page.evaluate(
+        "() => { for (const it of document.querySelectorAll('details')) it.open = true; }"
+    )
     for fold in page.locator("details:is([data-between], [data-judged])").all():
         expect(fold.locator("article, table").first).to_be_attached()
 

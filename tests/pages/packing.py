@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ class Packed:
 
     def counts(self, at: int) -> list[int]:
         """How many tokens each piece of a text holds."""
-        several = {piece: tokens for piece, tokens in self.header["texts"][at][2]}
+        several = dict(self.header["texts"][at][2])
         return [several.get(piece, 1) for piece in range(len(self.texts[at]))]
 
     def examples(self) -> list[slice]:
@@ -49,7 +50,7 @@ class Packed:
     @staticmethod
     def _slices(lengths: list[int], first: int) -> list[slice]:
         ends = (first + np.cumsum([0, *lengths])).tolist()
-        return [slice(start, end) for start, end in zip(ends, ends[1:], strict=False)]
+        return [slice(start, end) for start, end in itertools.pairwise(ends)]
 
 
 def packed(content: bytes) -> Packed:

@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, ValidationError
 
 from builder.errors import SiteError
-from builder.pages.api import api_files, as_json, without_nothing
+from builder.pages.api import as_json, run_json, without_nothing
 from builder.pages.api.direction import EXAMPLES
 from builder.pages.api.model import run_file
 from builder.pages.api.written import number
-from builder.pages.nearby import Neighbourhood
 from builder.pages.views import RunView
 from builder.records import ANY_ROLE, POLES
 from builder.store import RunStore
@@ -169,10 +168,10 @@ def test_local_paths_are_cut(site: Path) -> None:
         assert b"somebody" not in path.read_bytes()
 
 
-def test_a_name_that_the_data_has_is_refused(run: RunView, run_folders: list[Path]) -> None:
+def test_a_name_that_the_data_has_is_refused(run: RunView) -> None:
     taken = dataclasses.replace(run, name="schema")
-    with RunStore(run_folders[0] / "run.duckdb") as store, pytest.raises(SiteError, match="schema"):
-        next(api_files(taken, store, Neighbourhood([taken], {})))
+    with pytest.raises(SiteError, match="schema"):
+        run_json(taken)
 
 
 def test_a_direction_takes_about_five_kilobytes(site: Path) -> None:

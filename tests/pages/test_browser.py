@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.pages.conftest import Opened, address, ready, unfold
-from tests.pages.texts import HIDDEN
 
 DIRECTION = "m/pico-chat/l02.o_proj.u00.html"
 PAGES = ("index.html", "m/pico-chat/index.html", DIRECTION, "search.html?q=render",
@@ -212,5 +210,3 @@ def test_no_page_scrolls_sideways_on_a_phone(
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= 360, f"{path.name} is {wide} pixels wide"
     context.close()
-
-

@@ -6,9 +6,7 @@ import html
 import re
 from pathlib import Path
 
-import pytest
-
-from builder.pages import charts, formats
+from builder.pages import formats
 from builder.pages.corpus_view import ENRICHED, RISING
 from builder.pages.views import RunView, read_run
 from builder.store import RunStore
@@ -104,17 +102,3 @@ def test_near_duplicates_are_counted_by_source(site: Path, run_folders: list[Pat
         assert further == formats.whole(n)
         copies += n
     assert copies
-
-
-@pytest.mark.parametrize("documents", [(1,), (1, 2), (3, 6, 12)])
-def test_a_growth_chart_has_a_point_for_every_share(documents: tuple[int, ...]) -> None:
-    extremes = [0.1 + 0.2 * at for at in range(len(documents))]
-    chart = charts.growth(documents, extremes, "max")
-    (path,) = re.findall(r'class="line max" d="M([^"]*)h0"', chart)
-    points = [tuple(map(float, point.split())) for point in path.split("L")]
-    assert len(points) == len(documents)
-    # Ever farther to the right, and higher where the extreme grew. One alone is a dot.
-    assert points == sorted(points)
-    assert [-y for _, y in points] == sorted(-y for _, y in points)
-    assert "nan" not in chart
-    assert "nan" not in charts.growth(documents, [0.5] * len(documents), "min")

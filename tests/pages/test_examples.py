@@ -85,7 +85,9 @@ def test_every_example_is_in_the_file_of_its_page(
         for row, pieces, at, place in zip(
             rows, script.texts, range(len(rows)), script.examples(), strict=True
         ):
-            pole, role, lists, value, distance, source, doc, copies, repeats, start, peak, runs = row
+            pole, role, lists, value, distance, source, doc, copies, repeats, start, peak, runs = (
+                row
+            )
             example, expected = wanted.pop((POLES[pole], ROLES[role], doc))
             context = settings.context if lists & 1 else opening(settings.context)
             kept = near_peak(example, context)
@@ -160,7 +162,7 @@ def test_the_first_examples_of_the_joint_list_stand_in_the_page_itself(
 def test_a_page_is_the_same_whichever_others_are_read_with_it(run_folders: list[Path]) -> None:
     def made(pages: Iterator[DirectionPage]) -> list[object]:
         return [
-            (p.script, p.peaks, p.scale, p.histograms, p.scores, p.corpus, p.alike,
+            (p.script, p.peaks, p.scale, p.scores, p.corpus, p.alike,
              [html for pole in POLES for _, html in p.examples.html[pole]])
             for p in pages
         ]  # fmt: skip

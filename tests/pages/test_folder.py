@@ -123,9 +123,7 @@ def test_a_fault_while_rendering_leaves_the_old_site_whole(
     def broken(*_: object) -> str:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr("builder.pages.site.search_script", broken)
+    monkeypatch.setattr("builder.pages.site.search_scripts", broken)
     with pytest.raises(RuntimeError, match="broken"):
         build_site(tiny_folders, out, SMALL.model_copy(update={"title": "another"}))
     assert files_of(out) == before
-
-

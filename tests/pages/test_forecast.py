@@ -36,7 +36,8 @@ def job_of(folders: list[Path]) -> Iterator[tuple[DirectionJob, list[int]]]:
 def of_directions(site: Path) -> list[Path]:
     """The files of all directions of a site."""
     pages = [path for path in site.glob("m/*/*.html") if path.name != "index.html"]
-    return [*pages, *site.glob("m/*/d/*.js")]
+    data = [*site.glob("m/*/d/*.js"), *site.glob("api/pico-*/*.json")]
+    return [*pages, *(path for path in data if path.name != "index.json")]
 
 
 def test_the_forecast_is_close_to_what_the_files_take(site: Path, run_folders: list[Path]) -> None:
@@ -44,7 +45,7 @@ def test_the_forecast_is_close_to_what_the_files_take(site: Path, run_folders: l
         assert min(counts) > SAMPLE
         found = forecast(job, counts)
     files = of_directions(site)
-    assert found.directions == sum(counts) == len(files) / 2
+    assert found.directions == sum(counts) == len(files) / 3
     taken = sum(path.stat().st_size for path in files)
     assert found.bytes == pytest.approx(taken, rel=0.15)
     assert found.each == found.bytes / found.directions

@@ -288,12 +288,13 @@ def test_more_like_this_shows_similar_labels_and_is_an_address(opened: Opened, s
     page = opened.page
     ready(opened, site, "?q=winterberry&model=pico-chat")
     first = page.locator("#results li").first
-    wanted = first.locator("code").inner_text()
+    wanted = first.locator("code").first.inner_text()
     n = int(first.locator(".like").inner_text().split()[0])
     first.locator(".like").click()
-    page.get_by_label("controls, too").check()
+    for kind in page.locator("input[name=kind]").all():
+        kind.check()
     expect(page.locator("#results li")).to_have_count(n + 1)
-    expect(page.locator("#results li").first.locator("code")).to_have_text(wanted)
+    expect(page.locator("#results li").first.locator("code").first).to_have_text(wanted)
     expect(page.locator("#status")).to_contain_text("with labels like")
     assert "winterberry" in page.locator("#results li").nth(1).inner_text()
     kept = page.url

@@ -107,9 +107,13 @@ def test_a_floor_that_is_not_known_is_not_named(site: Path, run: RunView) -> Non
 def test_a_direction_says_what_it_reads_from(site: Path, run: RunView) -> None:
     text = direction(site, "l02.o_proj.u00")
     reads = item_of(run, "L02.o_proj.u00").row.reads
-    assert re.search(r"Reads mostly from Shares of the right .*? attention heads share head \d", text)
+    assert re.search(
+        r"Reads mostly from Shares of the right .*? attention heads share head \d", text
+    )
     assert f"{reads[0][0]} {100 * reads[0][1]:.0f}\N{NO-BREAK SPACE}%".replace("\xa0", " ") in text
-    assert re.search(r"hold .*? of it\. neurons share neuron \d", direction(site, "l02.down_proj.u00"))
+    assert re.search(
+        r"hold .*? of it\. neurons share neuron \d", direction(site, "l02.down_proj.u00")
+    )
     assert "Reads mostly from" not in direction(site, "l00.o_proj.u00")
 
 

@@ -17,7 +17,7 @@ import pytest
 from builder.comparison import compare_runs
 from builder.errors import SiteError, StoreError
 from builder.pages import build_site
-from builder.pages.folder import MANIFEST, PART
+from builder.pages.folder import MANIFEST
 from builder.pages.spans import LONGEST_LABEL
 from builder.records import HAND
 from builder.store import RunStore
@@ -205,7 +205,7 @@ def test_progress_counts_every_page_that_is_made(
     assert bar.done == report.made == report.pages == len(pages_of(tmp_path / "site"))
     # Those of directions are there; made again are what may show something of all of them.
     again = build_site(tiny_folders, tmp_path / "site", SMALL)
-    assert bars[1].done == bars[1].settings["total"] == again.made == len(tiny_folders) + 4
+    assert bars[1].done == bars[1].settings["total"] == again.made == len(tiny_folders) + 8
     assert again.pages == report.pages
 
 
@@ -241,6 +241,11 @@ def test_one_new_label_rewrites_only_what_shows_it(
     after = files_of(out)
     assert {name for name in after if after[name] != before.get(name)} == {
         f"m/pico-chat/{direction.lower()}.html",
+        f"api/pico-chat/{direction.lower()}.json",
+        "api/pico-chat/labels.parquet",
+        # What tells the size and digest of that table.
+        "api/index.json",
+        "downloads.html",
         MANIFEST,
     }
 

@@ -104,9 +104,7 @@ def test_highlighted_tokens_read_as_the_text_and_bring_no_tags(
     # Every piece with colour is a mark, and so is the peak, whatever its colour.
     steps = np.abs(SCALE.steps(item.activations / ACTIVATION_SCALE))
     held = zip(pieces.firsts, pieces.lasts, strict=True)
-    marked = [
-        first <= peak <= last or steps[first : last + 1].any() for first, last in held
-    ]
+    marked = [first <= peak <= last or steps[first : last + 1].any() for first, last in held]
     assert html.count("<i ") == sum(marked)
 
 

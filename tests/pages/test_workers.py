@@ -63,9 +63,8 @@ def test_units_do_not_show_in_files_and_every_page_is_told_once(
             assert sum(told) == len(places)
     assert files[0] == files[1] == files[2]
     names = [run.directions[at].name for at in places]
-    assert set(files[0]) == {f"m/hostile/{name}.html" for name in names} | {
-        f"m/hostile/d/{name}.js" for name in names
-    }
+    forms = ("m/hostile/{}.html", "m/hostile/d/{}.js", "api/hostile/{}.json")
+    assert set(files[0]) == {form.format(name) for name in names for form in forms}
 
 
 def test_a_database_that_is_gone_is_an_error_of_the_site(

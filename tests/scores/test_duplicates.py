@@ -45,7 +45,7 @@ def _scores(folder: Path, texts: list[str]) -> dict[Key, Score]:
         assert sum(count.n for count in store.counts() if count.what == "distinct") == 300
     return {
         (score.direction, score.pole, score.scorer): dataclasses.replace(
-            score, judged=tuple(dataclasses.replace(item, doc_id=0) for item in score.judged)
+            score, judged=tuple(item._replace(doc_id=0) for item in score.judged)
         )
         for score in all_scores(run)
     }
