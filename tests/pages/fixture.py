@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,31 +31,13 @@ from builder.records import (
 )
 from builder.store import RunStore, Shard, write_database
 from builder.weights.direction_file import save_directions
+from tests.pages.conversations import Document, fixture_corpus
 from tests.pages.directed import CONTROLS, WIDTH, fixture_directions, middle
 from tests.pages.labelled import EXPLAINER, fixture_labels
 from tests.pages.scored import hand_label, write_scores
-from tests.pages.texts import MARKUP_ATTACKS, THEMES, hostile_texts
+from tests.pages.texts import MARKUP_ATTACKS, THEMES
 
 LAYERS, RANKS, TOP, WINDOW, TAIL = 4, 5, 20, 48, 12
-
-_TOKEN = re.compile(
-    r"<\|[a-z_]+\|>|\n+| ?[^\W\d_]{1,5}|[^\W\d_]{1,5}| ?\d{1,3}| ?[^\w\s]|\s+|.", re.DOTALL
-)
-_USER, _ASSISTANT, _SYSTEM, _TEMPLATE = (
-    ROLES.index(role) for role in ("user", "assistant", "system", "template")
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """One tokenized conversation of the fixture corpus."""
-
-    source: str
-    theme: int
-    text: str
-    tokens: tuple[str, ...]
-    ends: npt.NDArray[np.int64]
-    roles: npt.NDArray[np.int64]
 
 
 def make_run(
@@ -80,7 +61,7 @@ def make_run(
     """
     rng = np.random.default_rng(seed)
     directions = fixture_directions(rng, name, layers, ranks, hostile=hostile, adapter=adapter)
-    corpus = _corpus(rng, documents, hostile=hostile)
+    corpus = fixture_corpus(rng, documents, hostile=hostile)
     shard = folder / "shards" / "000000"
     shard.mkdir(parents=True)
     save_directions(folder / "directions.safetensors", directions)
@@ -117,55 +98,6 @@ def _score(folder: Path, directions: DirectionSet, *, hostile: bool) -> None:
     similar.refresh(folder / "run.duckdb")
     with RunStore(folder / "run.duckdb", read_only=False) as store:
         write_scores(np.random.default_rng(7), store, hostile=hostile)
-
-
-def _corpus(rng: np.random.Generator, n: int, *, hostile: bool) -> list[Document]:
-    documents = []
-    extra = hostile_texts() if hostile else ()
-    for index in range(n):
-        at = int(rng.integers(len(THEMES)))
-        theme = THEMES[at]
-        parts: list[tuple[str, int]] = []
-        if rng.random() < 0.3:
-            parts += [
-                ("<|im_start|>system\n", _TEMPLATE),
-                ("You are a helpful assistant.", _SYSTEM),
-                ("<|im_end|>\n", _TEMPLATE),
-            ]
-        for turn in range(int(rng.integers(1, 4))):
-            said = theme if turn == 0 else THEMES[int(rng.integers(2, len(THEMES)))]
-            asked = said.asked[int(rng.integers(len(said.asked)))]
-            answered = said.answered[int(rng.integers(len(said.answered)))]
-            if extra and turn == 0:
-                asked = extra[index % len(extra)]
-                answered = f"{answered} {extra[(index + 1) % len(extra)]}"
-            parts += [
-                ("<|im_start|>user\n", _TEMPLATE),
-                (asked, _USER),
-                ("<|im_end|>\n<|im_start|>assistant\n", _TEMPLATE),
-                (answered, _ASSISTANT),
-                ("<|im_end|>\n", _TEMPLATE),
-            ]
-        source = MARKUP_ATTACKS[index % 3] if hostile else theme.source
-        documents.append(_document(source, at, parts))
-    return documents
-
-
-def _document(source: str, theme: int, parts: list[tuple[str, int]]) -> Document:
-    tokens: list[str] = []
-    ends: list[int] = []
-    roles: list[int] = []
-    end = 0
-    for text, role in parts:
-        for token in _TOKEN.findall(text):
-            end += len(token)
-            # A character outside the basic plane is two tokens of which each holds a part.
-            for _ in range(2 if len(token) == 1 and ord(token) > 0xFFFF else 1):
-                tokens.append(token)
-                ends.append(end)
-                roles.append(role)
-    whole = "".join(text for text, _ in parts)
-    return Document(source, theme, whole, tuple(tokens), np.asarray(ends), np.asarray(roles))
 
 
 def _poles(rng: np.random.Generator, directions: DirectionSet) -> list[tuple[int, int] | None]:

@@ -13,7 +13,9 @@ import numpy.typing as npt
 
 from builder.pages import links
 from builder.pages.packed import unpacked
+from builder.pages.spans import Pieces, marked_token
 from builder.pages.views import DirectionView
+from builder.records import Window
 
 Values = npt.NDArray[np.float64]
 
@@ -73,6 +75,20 @@ def script_of(site: Path, item: DirectionView) -> Packed:
 def random_texts(site: Path, run: str) -> Packed:
     """The random documents that the pages of a run share."""
     return packed((site / links.texts_script(run)).read_bytes())
+
+
+def pieces_of(window: Window) -> tuple[list[str], list[int]]:
+    """The pieces of a window as the script is to have them, and how many tokens are in each."""
+    cut = Pieces.of(window)
+    texts = [
+        marked_token(cut.text[start:end]) for start, end in zip(cut.starts, cut.ends, strict=True)
+    ]
+    tokens = [last - first + 1 for first, last in zip(cut.firsts, cut.lasts, strict=True)]
+    covered = cut.ends[-1] if cut.ends else 0
+    if covered < len(window.text):
+        texts.append(marked_token(window.text[covered:]))
+        tokens.append(0)
+    return texts, tokens
 
 
 def seen(text: str) -> str:

@@ -18,8 +18,7 @@ from builder.pages.views import DirectionView, RunView, read_run
 from builder.records import ACTIVATION_SCALE, ANY_ROLE, POLES, ROLES, Example
 from builder.store import RunStore
 from tests.pages.conftest import SMALL, page_of
-from tests.pages.packing import Packed, random_texts, script_of
-from tests.pages.test_packed import pieces_of
+from tests.pages.packing import Packed, pieces_of, random_texts, script_of
 
 #: Each built site with its runs and its settings.
 SITES = pytest.mark.parametrize(

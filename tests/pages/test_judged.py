@@ -157,8 +157,8 @@ def test_a_page_counts_and_its_file_lists_every_judged_text(
                     if s.scorer in RANKING:
                         continue
                     yes = [j for j in s.judged if j.stratum == "pole" and j.verdict is not None]
-                    agreed = sum((j.verdict or 0) >= 0.5 for j in yes)
-                    assert f">{agreed} of {len(yes)}</td>" in block
+                    n_yes = sum((j.verdict or 0) >= 0.5 for j in yes)
+                    assert f">{n_yes} of {len(yes)}</td>" in block
                 checked += 1
                 named += len(shown.named)
     assert checked > 10
@@ -179,8 +179,8 @@ def test_a_row_points_at_the_part_that_was_judged_and_at_the_marked_tokens(
                 windows = windows_of(store, item, pole)
                 labeler = item.poles[pole].answers[0].labeler
                 key = (pole, labeler, "test")
-                items = [j for s in scores if (s.pole, s.labeler, s.split) == key
-                         for j in s.judged]  # fmt: skip
+                held_by = [s for s in scores if (s.pole, s.labeler, s.split) == key]
+                items = [j for s in held_by for j in s.judged]
                 for (stratum, doc), (place, marked, part, *_) in shown.rows.items():
                     own = [j for j in items if (j.stratum, j.doc_id) == (stratum, doc)]
                     window, first, length = windows[stratum, own[0].place], *own[0][6:8]
@@ -245,10 +245,8 @@ def test_a_text_is_named_only_where_all_that_say_yes_or_no_are_right() -> None:
 
 
 def test_a_verdict_between_yes_and_no_is_written_out() -> None:
-    verdicts = [1.0, 0.0, 0.5, 0.49, 0.25, None]
-    truths = [False, False, True, True, False, True]
-    both = enumerate(zip(truths, verdicts, strict=True))
-    judged = [Judged("pole", at, at, truth, verdict, 0.1, 0, 1) for at, (truth, verdict) in both]
+    said = [(False, 1.0), (False, 0.0), (True, 0.5), (True, 0.49), (False, 0.25), (True, None)]
+    judged = [Judged("pole", at, at, *both, 0.1, 0, 1) for at, both in enumerate(said)]
     rows, _ = rows_of(scores_of([judged_by("fuzzing", judged)]), "pole")
     assert [row[3] for row in rows] == [
         3, 0, ["yes 0.50", 0], ["no 0.49", 1], ["no 0.25", 0], ["unparsed", 0],

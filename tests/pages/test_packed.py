@@ -10,26 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.pages.packed import VERSION, Packer, from_letters, letters, unpacked
-from builder.pages.spans import Pieces, marked_token
 from builder.records import ACTIVATION_SCALE, Example, Window
+from tests.pages.packing import pieces_of
 from tests.pages.windows import UNTIMED, examples, windows
 
 #: What may stand between the quotes of a script inside a page.
 ALLOWED = {chr(code) for code in range(33, 127)} - set('"\\<')
-
-
-def pieces_of(window: Window) -> tuple[list[str], list[int]]:
-    """The pieces of a window as the script is to have them, and how many tokens are in each."""
-    cut = Pieces.of(window)
-    texts = [
-        marked_token(cut.text[start:end]) for start, end in zip(cut.starts, cut.ends, strict=True)
-    ]
-    tokens = [last - first + 1 for first, last in zip(cut.firsts, cut.lasts, strict=True)]
-    covered = cut.ends[-1] if cut.ends else 0
-    if covered < len(window.text):
-        texts.append(marked_token(window.text[covered:]))
-        tokens.append(0)
-    return texts, tokens
 
 
 @UNTIMED
