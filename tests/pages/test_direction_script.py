@@ -14,7 +14,7 @@ from builder.pages.formats import signed, whole
 from builder.pages.views import RunView, read_run
 from builder.records import POLES
 from builder.store import RunStore
-from tests.pages.conftest import Opened, address, filled, page_of
+from tests.pages.conftest import SMALL, Opened, address, filled, page_of
 from tests.pages.drawn import STEPS, Drawn, examples_of, random_of, scales_of
 from tests.pages.packing import Packed, random_texts, script_of, seen
 
@@ -136,9 +136,9 @@ def test_the_script_draws_the_pages_own_examples_as_they_stood(
         assert heads[0] == heads[1]
         marks = [it.locator(f"#{anchor} .t").get_attribute("class") for it in (plain, page)]
         assert marks[0] == marks[1], "the sign that the document begins earlier"
-        before, after = role_marks(plain, anchor), role_marks(page, anchor)
+        named, more = role_marks(plain, anchor), role_marks(page, anchor)
         # The script knows more of the window than is shown, and may name its only role.
-        assert before == after or (before == [] and len(after) == 1)
+        assert named == more or (named == [] and len(more) == 1)
 
 
 def test_without_script_the_first_examples_stand_and_the_rest_is_said_to_need_it(
@@ -151,7 +151,7 @@ def test_without_script_the_first_examples_stand_and_the_rest_is_said_to_need_it
     for pole in POLES:
         assert plain.locator(f"#{pole} .example").count() == IN_PAGE
     note = plain.locator(".poles noscript .note")
-    assert "6 further examples" in note.inner_text()
+    assert f"{2 * (SMALL.examples - IN_PAGE)} further examples" in note.inner_text()
     assert "need JavaScript" in note.inner_text()
     # Nothing stands there that would do nothing.
     for name in (".switch", "[data-judged]", "[data-between]", "[data-copy]", ".js-only"):
