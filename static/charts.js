@@ -1,7 +1,7 @@
 // The charts of a direction's page: tokens by activation, and how its extremes grew with the corpus.
 "use strict";
 {
-  const ROLES = ["user", "assistant", "system", "tool", "text", "template"];
+  const { ROLES, signed, whole } = WA;
   const LEVELS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_";
   const WIDTH = 560, HEIGHT = 96, FLOOR = 74, TOP = 6;
   const draw = (name, attributes, text) => {
@@ -10,11 +10,6 @@
     if (text) element.textContent = text;
     return element;
   };
-  const signed = (value, digits) => {
-    const text = Math.abs(value).toFixed(digits);
-    return Number(text) === 0 ? text : `${value < 0 ? "\u2212" : "+"}${text}`;
-  };
-  const whole = (n) => n.toLocaleString("en").replaceAll(",", "\u00a0");
 
   // Values of the examples of a role, of each pole.
   const spans = (examples, role) => [0, 1].map((pole) =>

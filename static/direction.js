@@ -5,7 +5,7 @@
 {
   const ROLES = ["user", "assistant", "system", "tool", "text", "template"];
   const POLES = ["max", "min"];
-  const STEPS = 7, NEUTRAL = 0.15, DOTTED = 4;
+  const STEPS = 7, NEUTRAL = 0.15;
   const find = (selector, within = document) => within.querySelector(selector);
   const make = (name, className, ...content) => {
     const element = document.createElement(name);
@@ -289,7 +289,7 @@
     return [table];
   };
 
-  Object.assign(globalThis.WA, { Scale, ROLES, STEPS, DOTTED, state, draw, signed, valueOf });
+  Object.assign(globalThis.WA, { Scale, ROLES, state, draw, signed, whole, valueOf });
 
   WA.page = async (size, letters) => {
     const page = await WA.unpack(size, letters);

@@ -1,7 +1,7 @@
 // What one does with a direction's examples: token values, whose activations are shown, the address.
 "use strict";
 {
-  const { state, signed, valueOf, ROLES, STEPS } = WA;
+  const { state, signed, valueOf, ROLES } = WA;
   const find = (selector, within = document) => within.querySelector(selector);
   const poles = find(".poles");
 

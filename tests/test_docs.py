@@ -90,7 +90,7 @@ def test_every_table_and_setting_of_a_site_is_documented() -> None:
         "site.downloads",
         "site.url",
         "site.authors",
-        "citation.cff",
+        "CITATION.cff",
         *LEVELS,
         *FORMS,
         *KINDS,

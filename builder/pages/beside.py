@@ -70,14 +70,14 @@ def missing(settings: SiteSettings) -> list[str]:
     if not settings.url:
         found.append("no site map, cards or feed: they need the address of the site (site.url)")
     if not settings.authors:
-        found.append("no citation.cff: it needs authors (site.authors)")
+        found.append("no CITATION.cff: it needs authors (site.authors)")
     return found
 
 
 def _furniture(runs: Sequence[RunView], settings: SiteSettings) -> Iterator[tuple[str, bytes]]:
     """What tells of the site elsewhere, as far as its settings allow."""
     if settings.authors:
-        yield "citation.cff", citation_cff(runs, settings.title, settings.authors, settings.url)
+        yield "CITATION.cff", citation_cff(runs, settings.title, settings.authors, settings.url)
     if settings.url:
         yield "card.png", site_card(runs, settings.title)
         for run in runs:

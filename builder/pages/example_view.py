@@ -89,7 +89,7 @@ def examples_view(
         lists = (ANY_ROLE,) * (key in in_any) + (example.role,) * (key in in_role)
         kept = near_peak(example, context if key in in_any else opening(context))
         found[example.pole].append(
-            ExampleView(kept, lists, _distance(example, ranges.get(example.role)))
+            ExampleView(kept, lists, distance_of(example, ranges.get(example.role)))
         )
     views: dict[Pole, tuple[ExampleView, ...]] = {
         pole: tuple(sorted(found[pole], key=_order)) for pole in POLES
@@ -174,7 +174,8 @@ def _order(view: ExampleView) -> tuple[float, int, str]:
     return (value, example.window.doc_id, example.role)
 
 
-def _distance(example: Example, extent: Range | None) -> float | None:
+def distance_of(example: Example, extent: Range | None) -> float | None:
+    """Standard deviations of an example from the mean of its role; None where not known."""
     if extent is None or extent.std <= 0:
         return None
     return (example.value - extent.mean) / extent.std

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from builder.config import SiteSettings
 from builder.findings.finding import SEVERITIES, STATUSES, Citation, Finding
 from builder.pages.direction_view import colour_scale
+from builder.pages.example_view import anchor_of, distance_of
 from builder.pages.findings import PAGE, Cited, Findings, address_of, example_lists
 from builder.pages.links import root_of
 from builder.pages.markdown import body_html
@@ -148,7 +149,7 @@ def _pinned(
     example = cited.examples[citation.written]
     shown, anchors = example_lists(store, item.row.id, site.examples)
     scale = colour_scale(shown, item.ranges)
-    anchor = f"{example.pole}-{example.role}-{example.window.doc_id}"
+    anchor = anchor_of(example)
     place = anchor if anchor in set(anchors) else example.pole
     extent = next((held for held in item.ranges if held.role == example.role), None)
     return PinnedExample(
@@ -157,7 +158,7 @@ def _pinned(
         item=item,
         example=example,
         link=f"{root_of(cited.finding.page)}{item.page}#{place}",
-        distance=(example.value - extent.mean) / extent.std if extent and extent.std > 0 else None,
+        distance=distance_of(example, extent),
         html=highlight(near_peak(example, site.context), scale),
         earlier=example.window.start + max(0, example.peak - site.context) > 0,
     )

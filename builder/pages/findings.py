@@ -27,6 +27,7 @@ from builder.findings.finding import (
     refuse,
 )
 from builder.findings.reading import read_folder
+from builder.pages.example_view import anchor_of
 from builder.pages.views import DirectionView, RunView
 from builder.records import ANY_ROLE, CONTENT_ROLES, Example
 from builder.store import RunStore
@@ -35,7 +36,16 @@ from builder.store import RunStore
 PAGE = "findings/index.html"
 #: Pages of the site that are of no run and of no finding.
 SHARED = frozenset(
-    {"index.html", "search.html", "directions.html", "methods.html", "triage.html", PAGE}
+    {
+        "index.html",
+        "search.html",
+        "directions.html",
+        "tokens.html",
+        "methods.html",
+        "triage.html",
+        "downloads.html",
+        PAGE,
+    }
 )
 #: Findings on the page of a model and on the home page.
 LISTED = 5
@@ -87,11 +97,6 @@ class Cited:
     body: Body
     directions: Mapping[tuple[str, str], tuple[RunView, DirectionView]]
     examples: Mapping[str, Example]
-
-
-def findings_of(findings: Findings, run: RunView, direction: str) -> list[Finding]:
-    """The findings that cite a direction of a run, the worst first: for its page."""
-    return list(findings.of(run.name, direction))
 
 
 def read_findings(
@@ -253,4 +258,4 @@ def example_lists(
         *(item for item in store.examples(direction, role=ANY_ROLE) if item.place < shown_at_each),
         *(item for item in store.examples(direction) if item.place < each),
     ]
-    return kept, (f"{item.pole}-{item.role}-{item.window.doc_id}" for item in kept)
+    return kept, map(anchor_of, kept)

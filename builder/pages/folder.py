@@ -25,7 +25,7 @@ MANIFEST = "manifest.json"
 PART = ".weightatlas-part"
 #: What may lie in a folder before the first build, and stays.
 WELCOME = frozenset({"README.md", ".gitkeep", ".gitignore", ".git"})
-_OWN_PATH = re.compile(r"^(?:[a-z0-9._-]+/)*[a-z0-9._-]+$")
+_OWN_PATH = re.compile(r"^(?:CITATION\.cff|(?:[a-z0-9._-]+/)*[a-z0-9._-]+)$")
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,9 @@ class SimilarLabels:
         self._held: dict[str, list[Similar]] = {}
 
     def read(self, directions: Sequence[str]) -> None:
-        """Reads those of these directions, in place of those read before."""
+        """Reads those of these directions, in place of those read before, unless they are there."""
+        if self._held.keys() >= set(directions):
+            return
         self._held = self._store.similar_of(directions)
 
     def places(self) -> list[list[int]]:

@@ -77,7 +77,7 @@ def build_site(
     pages that would be the same are not made again. ``on_forecast`` is told of the size before
     pages are made, by ``workers`` processes (None: as many as there are processor cores).
     Raises SiteError if ``out`` holds other things, if two runs have one name, if the site would
-    be larger than ``settings.largest`` or a file cannot be written, DiskFullError if the disk is
+    be larger than ``settings.largest_mb`` or a file cannot be written, DiskFullError if the disk is
     full, StoreError or ConfigError if a run cannot be read. Then nothing in ``out`` has changed.
     """
     if not runs:
@@ -111,6 +111,7 @@ class _Build:
     ) -> None:
         self._opened, self._settings, self._workers = opened, settings, workers
         self._runs = [run for run, _ in opened]
+        self._alike = {run.name: SimilarLabels(run, store) for run, store in opened}
         self._nearby = Neighbourhood(self._runs, comparisons)
         folder = Path(settings.findings) if settings.findings else None
         self._findings, self._cited = read_findings(folder, opened)
@@ -129,7 +130,8 @@ class _Build:
         others = len(self._runs) + len(shared) + len(told) + beside.PAGES
         pages = sum(len(run.directions) for run in self._runs) + others
         try:
-            names = [self._names(run, store) for run, store in self._opened]
+            by = program()
+            names = [self._names(run, store, by) for run, store in self._opened]
             found = forecast(self._job, [len(run.directions) for run in self._runs])
             on_forecast(found)
             refuse_oversize(found, self._settings)
@@ -169,10 +171,10 @@ class _Build:
             warnings=(*_warnings(self._runs), *self._findings.warnings),
         )
 
-    def _names(self, run: RunView, store: RunStore) -> list[str]:
-        """What the page of each direction is made of."""
-        made_of = MadeOf(run, store, self._settings, program(), bool(self._findings.items))
-        alike = SimilarLabels(run, store)
+    def _names(self, run: RunView, store: RunStore, by: str) -> list[str]:
+        """What the page of each direction is made of; ``by`` is the hash of the program."""
+        made_of = MadeOf(run, store, self._settings, by, bool(self._findings.items))
+        alike = self._alike[run.name]
         alike.read([item.row.id for item in run.directions])
         items: list[Any] = [None, *run.directions, None]
         return [
@@ -212,7 +214,7 @@ class _Build:
         peaks = pole_peaks(store, run, self._settings.examples)
         folder.put(run.page, self._model_page(run, peaks))
         peak_tokens = peaking(store, self._settings.examples)
-        alike = SimilarLabels(run, store).places()
+        alike = self._alike[run.name].places()
         for path, script in (
             *search_scripts(run, alike, peak_tokens),
             *token_scripts(run, peak_tokens),
@@ -264,6 +266,7 @@ def _shared_pages(
 
     ``commonest`` tokens by run need be there only when the pages are rendered.
     """
+    models = search_page(runs)
     pages: dict[str, dict[str, Any]] = {
         "index.html": {
             "cards": [
@@ -276,9 +279,9 @@ def _shared_pages(
                 for run in runs
             ]
         },
-        "search.html": search_page(runs),
-        "tokens.html": {"runs": runs, "commonest": commonest, **search_page(runs)},
-        "triage.html": {"orders": ORDERS, **search_page(runs)},
+        "search.html": models,
+        "tokens.html": {"runs": runs, "commonest": commonest, **models},
+        "triage.html": {"orders": ORDERS, **models},
         "methods.html": {
             "runs": runs,
             "settings": _settings_table(runs),

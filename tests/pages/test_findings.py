@@ -21,7 +21,7 @@ from builder.config import SiteSettings, load_settings
 from builder.errors import SiteError
 from builder.pages import build_site, links
 from builder.pages.finding_view import finding_pages
-from builder.pages.findings import Findings, findings_of, read_findings
+from builder.pages.findings import Findings, read_findings
 from builder.pages.packed import unpacked
 from builder.pages.render import Renderer
 from builder.pages.spans import Scale, highlight, near_peak
@@ -84,6 +84,7 @@ def audited(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"see [the next](other.md) and [[{other}|that]].\n\n# Why\n\n### Deep\n\n## Less\n\n"
         "| a | b |\n|---|--:|\n| 1 | 2 |\n\nA [link](https://example.org/?a=1&b=2 \"t\"), "
         f"<mailto:a@example.org>, [map](../m/pico-chat/index.html), "
+        "[tokens](../tokens.html), [all](../downloads.html), "
         f"[pole](../{small.item.page}#min).\n",
         directions=f"[{{id: {small.cited}, hash: {small.item.row.content_hash}}}]",
         tags="[backdoor, 'two words']",
@@ -165,9 +166,9 @@ def test_findings_of_a_direction_are_those_that_cite_it(small: Small, tmp_path: 
     write_finding(tmp_path, "b.md", f"[[{small.cited}]]", directions="[]", severity="critical")
     write_finding(tmp_path, "c.md", directions=f"[pico-lora/{small.item.row.id}]")
     findings, _ = read_findings(tmp_path, small.opened)
-    names = [item.name for item in findings_of(findings, small.run, small.item.row.id)]
+    names = [item.name for item in findings.of(small.run.name, small.item.row.id)]
     assert names == ["b", "a"]
-    assert findings_of(findings, small.run, small.run.own[1].row.id) == []
+    assert list(findings.of(small.run.name, small.run.own[1].row.id)) == []
     assert findings.counts() == (("critical", 1), ("high", 2))
     assert findings.counts("pico-lora") == (("high", 1),)
 

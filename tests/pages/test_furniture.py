@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
+import shutil
 import xml.etree.ElementTree as ElementTree
 from datetime import date
 from pathlib import Path
@@ -91,22 +92,19 @@ def test_a_site_without_address_and_authors_is_without_what_needs_them(
     site: Path, tmp_path: Path, tiny_folders: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = {place.name for place in site.rglob("*")}
-    assert not names & {"sitemap.xml", "findings.xml", "card.png", "citation.cff"}
+    assert not names & {"sitemap.xml", "findings.xml", "card.png", "CITATION.cff"}
     assert "og:" not in (site / "index.html").read_text(encoding="utf-8")
-    folder = tiny_folders[0]
+    folder = shutil.copytree(tiny_folders[0], tmp_path / "run")
     recipe = folder / "run.toml"
     recipe.write_text('name = "pico-chat"\n[model]\ntuned = "x"\nbase = "y"\n')
-    try:
-        command = ["render", str(folder), "--out", str(tmp_path / "site")]
-        assert cli.main(command) == 0
-        said = capsys.readouterr().out
-        assert "site.url" in said
-        assert "site.authors" in said
-        assert cli.main([*command, "--url", URL]) == 0
-        assert "site.url" not in capsys.readouterr().out
-        assert (tmp_path / "site" / "sitemap.xml").is_file()
-    finally:
-        recipe.unlink()
+    command = ["render", str(folder), "--out", str(tmp_path / "site")]
+    assert cli.main(command) == 0
+    said = capsys.readouterr().out
+    assert "site.url" in said
+    assert "site.authors" in said
+    assert cli.main([*command, "--url", URL]) == 0
+    assert "site.url" not in capsys.readouterr().out
+    assert (tmp_path / "site" / "sitemap.xml").is_file()
 
 
 @pytest.mark.parametrize(
@@ -241,7 +239,7 @@ def test_a_card_can_be_drawn_of_any_title(title: str) -> None:
 
 
 def test_the_citation_file_has_what_the_format_wants(run: RunView, published: Path) -> None:
-    found = yaml.safe_load((published / "citation.cff").read_bytes())
+    found = yaml.safe_load((published / "CITATION.cff").read_bytes())
     assert {"cff-version", "message", "title", "authors"} <= set(found)
     assert found["cff-version"] == "1.2.0"
     assert found["type"] in ("software", "dataset")

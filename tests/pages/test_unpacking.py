@@ -12,9 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page
 
+from builder.config import ScanSettings
+from builder.pages import build_site
 from builder.pages.packed import Packer
-from builder.records import Example, Window
-from tests.pages.conftest import filled
+from builder.pages.spans import Scale
+from builder.records import ROLES, Example, Window
+from builder.store import write_database
+from tests.pages.conftest import SMALL, Opened, address, filled
+from tests.pages.directed import fixture_directions
 from tests.pages.packing import packed
 from tests.pages.windows import examples, windows
 
@@ -73,6 +78,38 @@ def test_any_texts_and_values(page: Page, held: list[Window], valued: list[Examp
     for item in valued:
         packer.values(item.activations, item.base_activations)
     assert_same(page, packer.file("page", {"texts": texts, "said": "<\u2028'\"\\é🎉"}))
+
+
+def test_the_scripts_colours_and_roles_are_those_of_python(page: Page) -> None:
+    assert page.evaluate("WA.ROLES") == list(ROLES)
+    rng = np.random.default_rng(2)
+    for low, centre, high in ((-0.5, 0.0, 0.5), (-0.1, 0.3, 0.5), (0.2, 0.2, 0.2), (-1, 0.9, 0.9)):
+        scale = Scale(low, centre, high)
+        values = np.concatenate([rng.uniform(-1, 1, 500), [low, centre, high]])
+        steps, middles = page.evaluate(
+            """([ends, values]) => {
+                const scale = new WA.Scale(...ends), steps = [-7, -4, -1, 0, 1, 4, 7];
+                return [values.map((value) => scale.step(value) || 0),
+                        steps.map((step) => scale.valueAt(step))];
+            }""",
+            [[low, centre, high], values.tolist()],
+        )
+        assert steps == scale.steps(values).tolist()
+        assert middles == pytest.approx([scale.value_at(at) for at in (-7, -4, -1, 0, 1, 4, 7)])
+
+
+def test_a_page_without_examples_is_whole(opened: Opened, tmp_path: Path) -> None:
+    directions = fixture_directions(np.random.default_rng(0), "bare", 1, 1)
+    folder = tmp_path / "bare"
+    folder.mkdir()
+    write_database(folder / "run.duckdb", directions, [], settings=ScanSettings(), meta={})
+    site = tmp_path / "site"
+    build_site([folder], site, SMALL)
+    opened.page.goto(address(site, "m/bare/l00.o_proj.u00.html?role=user&show=base#max-user-3"))
+    filled(opened.page)
+    assert opened.page.locator(".poles").inner_text().count("No examples at this pole.") == 2
+    assert opened.page.locator("[data-between], [data-judged], .switch").count() == 0
+    assert opened.faults == []
 
 
 def test_the_page_itself_holds_what_its_file_does(page: Page, site: Path) -> None:

@@ -12,6 +12,7 @@ from builder.pages.api.run_form import (
     BriefPole,
     Counts,
     File,
+    Identity,
     RunFile,
     SiteFile,
     Source,
@@ -26,16 +27,7 @@ def run_file(run: RunView) -> RunFile:
     """A run with all of its directions in brief."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "run": run.name,
-        "title": run.title,
-        "page": run.page,
-        "base": run.base and name_alone(run.base),
-        "base_revision": run.base_revision,
-        "tuned": run.tuned and name_alone(run.tuned),
-        "tuned_revision": run.tuned_revision,
-        "method": run.method,
-        "how": run.how,
-        "counts": _counts(run),
+        **_identity(run),
         "d_model": run.d_model,
         "n_layers": run.n_layers,
         "facts": {name: name_alone(value) for name, value in run.facts.items()},
@@ -72,21 +64,28 @@ def site_file(
         "url": url or None,
         "models": [
             {
-                "run": run.name,
-                "title": run.title,
-                "page": run.page,
-                "base": run.base and name_alone(run.base),
-                "base_revision": run.base_revision,
-                "tuned": run.tuned and name_alone(run.tuned),
-                "tuned_revision": run.tuned_revision,
-                "method": run.method,
-                "how": run.how,
-                "counts": _counts(run),
+                **_identity(run),
                 "json": links.api_file(run.name, "index"),
                 "files": list(files.get(run.name, ())),
             }
             for run in runs
         ],
+    }
+
+
+def _identity(run: RunView) -> Identity:
+    """What the files of a run and of the site both say of it."""
+    return {
+        "run": run.name,
+        "title": run.title,
+        "page": run.page,
+        "base": run.base and name_alone(run.base),
+        "base_revision": run.base_revision,
+        "tuned": run.tuned and name_alone(run.tuned),
+        "tuned_revision": run.tuned_revision,
+        "method": run.method,
+        "how": run.how,
+        "counts": _counts(run),
     }
 
 
