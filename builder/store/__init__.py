@@ -13,7 +13,16 @@ from __future__ import annotations
 
 from builder.store.example_tables import AT_ONCE
 from builder.store.merge import NO_CLUSTERS, Clusters, write_database
-from builder.store.rows import Count, DirectionRow, ListedExample, Peak, Saturation, SourceShare
+from builder.store.overview_tables import LEAST_RARE, MOST_RARE, RARE
+from builder.store.rows import (
+    Bulk,
+    Count,
+    DirectionRow,
+    ListedExample,
+    Peak,
+    Saturation,
+    SourceShare,
+)
 from builder.store.run_store import RunStore
 from builder.store.schema import column_sizes
 from builder.store.shards import Shard
@@ -28,8 +37,12 @@ from builder.store.tables import (
 
 __all__ = [
     "AT_ONCE",
+    "LEAST_RARE",
     "LEVELS",
+    "MOST_RARE",
     "NO_CLUSTERS",
+    "RARE",
+    "Bulk",
     "Clusters",
     "Count",
     "DirectionRow",

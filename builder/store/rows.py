@@ -79,6 +79,22 @@ class Saturation:
     gain: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """Where the bulk of a direction's content tokens ends: all but a share ``beyond`` at each pole.
+
+    ``n`` tokens of all content roles together, their ``mean`` and standard deviation ``std``;
+    ``low`` and ``high`` are the activations beyond which that share of them lies.
+    """
+
+    n: int
+    mean: float
+    std: float
+    beyond: float
+    low: float
+    high: float
+
+
 class Peak(NamedTuple):
     """The token on which an example peaks, as it stands in the text, and how far it reaches.
 

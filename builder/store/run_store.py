@@ -19,6 +19,7 @@ from builder.records import (
     Spectrum,
 )
 from builder.store.example_tables import ExampleTables, arrays
+from builder.store.overview_tables import OverviewTables
 from builder.store.peak_tables import PeakTables
 from builder.store.rows import Count, DirectionRow, Saturation, SourceShare
 from builder.store.score_tables import ScoreTables
@@ -29,7 +30,7 @@ _HASHED = (
 )  # fmt: skip
 
 
-class RunStore(ExampleTables, PeakTables, ScoreTables):
+class RunStore(ExampleTables, OverviewTables, PeakTables, ScoreTables):
     """A run's database, opened for reading unless asked; use as a context manager."""
 
     def directions(self) -> list[DirectionRow]:
