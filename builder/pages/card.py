@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from builder.pages.charts import Levels
+from builder.pages.levels import Levels
 from builder.pages.spans import plain
 from builder.pages.views import RunView
 from builder.records import WRITERS

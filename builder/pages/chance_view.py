@@ -3,32 +3,52 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from markupsafe import Markup
 
 from builder.pages import charts
-from builder.pages.direction_view import PeakStats
 from builder.pages.formats import NONE, fixed, share
+from builder.pages.overview import Overview
+from builder.pages.triggers import of_directions
 from builder.pages.views import CHANCE, DirectionView, RunView
-from builder.records import POLES, Pole
+from builder.records import POLES
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """One figure of directions from the weights, and the same of controls that say what chance is.
+
+    ``beyond`` is the share of the directions (or poles) that go beyond every such control.
+    """
+
+    own: float
+    controls: float
+    beyond: float
 
 
 @dataclass(frozen=True, slots=True)
 class ChanceView:
-    """The directions from the weights beside each kind of control."""
+    """The directions from the weights beside each kind of control.
+
+    ``tails``, ``labels`` and ``triggers`` compare the longest tail, the median F1 and the greatest
+    trigger-likeness; None where either side has none.
+    """
 
     plot: Markup
     #: Headings of the columns: ``from the weights``, then the kinds of control that there are.
     kinds: tuple[str, ...]
     #: (name of a figure, its value in each column).
     rows: tuple[tuple[str, tuple[str, ...]], ...]
+    tails: Beside | None
+    labels: Beside | None
+    triggers: Beside | None
 
 
-def chance(run: RunView, peaks: Mapping[tuple[str, Pole], PeakStats | None]) -> ChanceView:
-    """Tails, peak tokens and labels of the directions and of the controls, by kind.
+def chance(run: RunView, view: Overview) -> ChanceView:
+    """Tails, peak tokens, trigger-likeness and labels of directions and controls, by kind.
 
     What chance gives is said by random and shuffled controls alone: base controls come from the
     model as it was, which need not look like chance, and stand beside the others for comparison.
@@ -47,11 +67,15 @@ def chance(run: RunView, peaks: Mapping[tuple[str, Pole], PeakStats | None]) -> 
 
     agreeing = {
         name: [
-            stats.share
+            held.stats.share
             for item in items
             for pole in POLES
-            if (stats := peaks.get((item.row.id, pole)))
+            if (held := view.peaks.get((item.row.id, pole)))
         ]
+        for name, items in groups.items()
+    }
+    triggers = {
+        name: of_directions(view.triggers, [item.row.id for item in items])
         for name, items in groups.items()
     }
     labelled = {
@@ -72,6 +96,7 @@ def chance(run: RunView, peaks: Mapping[tuple[str, Pole], PeakStats | None]) -> 
             "examples that share one peak token, median",
             [share(median(g) if g else None) for g in agreeing.values()],
         ),
+        ("most trigger-like", [fixed(max(g, default=math.nan), 2) for g in triggers.values()]),
         (
             "poles with a label",
             [share(sum(g) / len(g) if g else None) for g in labelled.values()],
@@ -95,7 +120,23 @@ def chance(run: RunView, peaks: Mapping[tuple[str, Pole], PeakStats | None]) -> 
         charts.dots(drawn, "standard deviations"),
         tuple(groups),
         tuple((name, tuple(values)) for name, values in rows),
+        tails=_beside(tails["from the weights"], _tails(run.chance), max),
+        labels=_beside(list(_scores(run.own)), list(_scores(run.chance)), median),
+        triggers=_beside(
+            triggers["from the weights"],
+            of_directions(view.triggers, [item.row.id for item in run.chance]),
+            max,
+        ),
     )
+
+
+def _beside(
+    own: Sequence[float], controls: Sequence[float], figure: Callable[[Sequence[float]], float]
+) -> Beside | None:
+    if not own or not controls:
+        return None
+    most = max(controls)
+    return Beside(figure(own), figure(controls), sum(value > most for value in own) / len(own))
 
 
 def _scores(items: Sequence[DirectionView]) -> Iterator[float]:

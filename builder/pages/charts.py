@@ -7,8 +7,8 @@ Coordinates are rounded to a tenth of a unit: pages are many and bytes count.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -105,13 +105,59 @@ def spectrum(
     )
 
 
+def band(
+    documents: Sequence[int],
+    low: Sequence[float],
+    middle: Sequence[float],
+    high: Sequence[float],
+    n: int,
+) -> Markup:
+    """Quartiles of ``n`` poles' extremes over growing shares of the corpus, from zero up.
+
+    In standard deviations from the mean: the middle as a line, the outer ones as a band.
+    """
+    width, floor, edge = _WIDTH, 130.0, 34.0
+    top = max(high) * 1.08 or 1.0
+    first, last = math.log2(max(1, documents[0])), math.log2(max(2, documents[-1]))
+
+    def at(share: int, value: float) -> str:
+        part = (math.log2(max(1, share)) - first) / (last - first or 1.0)
+        return f"{round(edge + part * (width - edge - 8))} {round(floor * (1 - value / top))}"
+
+    lines = [
+        [at(share, value) for share, value in zip(documents, values, strict=True)]
+        for values in (low, middle, high)
+    ]
+    step = _tick(top)
+    grid = "".join(
+        f'<path class=grid d="M{_number(edge)} {_number(floor * (1 - index * step / top))}H560"/>'
+        f'<text class=s x=0 y="{_number(floor * (1 - index * step / top) + 4)}">'
+        f"{short(index * step, 2)}</text>"
+        for index in range(int(top / step + 1e-6) + 1)
+    )
+    label = (
+        f"extremes of {whole(n)} poles in standard deviations from the mean: in "
+        f"{whole(documents[0])} documents half lie between {fixed(low[0], 1)} and "
+        f"{fixed(high[0], 1)}, in {whole(documents[-1])} between {fixed(low[-1], 1)} and "
+        f"{fixed(high[-1], 1)}"
+    )
+    return Markup(
+        f'<svg class="plot band" viewBox="0 -8 560 162" role=img aria-label="{label}">{grid}'
+        f'<path class=spread d="M{"L".join([*lines[0], *reversed(lines[2])])}Z"/>'
+        f'<path class=line d="M{"L".join(lines[1])}"/>'
+        f'<text class=s x="{_number(edge)}" y=150>{whole(documents[0])}</text>'
+        f"<text class=e x=560 y=150>{whole(documents[-1])} documents</text></svg>"
+    )
+
+
 def dots(
     groups: Sequence[tuple[str, str, Sequence[float]]], unit: str, *, high: float | None = None
 ) -> Markup:
     """Values from 0 to ``high`` (a little beyond the largest, if not given) as dots, a row a group.
 
     Groups are (name, class, values); names, classes and ``unit`` are ours. They stand one below
-    another, so that what chance gives can be compared by eye.
+    another, so that what chance gives can be compared by eye. Where a column would grow out of its
+    row, a dot of that group stands for several values, and says for how many.
     """
     everything = [value for _, _, values in groups for value in values]
     if not everything:
@@ -122,18 +168,20 @@ def dots(
     def x(value: float) -> float:
         return value / top * (width - 16) + 8
 
-    def path_of(values: Sequence[float], bottom: float) -> str:
-        # Dots that would overlap are stacked; a full stack grows no higher than its row.
-        stacks: dict[int, int] = {}
-        path = ""
-        for value in sorted(values):
-            column = round(x(value) / 5)
-            level = stacks.get(column, 0)
-            stacks[column] = level + 1
-            y = bottom - 4 - min(level * 5.0, row - names - 10)
-            path += f"M{_number(column * 5.0)} {_number(y)}h0"
-        return path
+    def columns_of(values: Sequence[float]) -> Counter[int]:
+        return Counter(round(x(value) / 5) for value in values)
 
+    levels = int((row - names - 10) / 5) + 1
+
+    def path_of(columns: Counter[int], each: int, bottom: float) -> str:
+        return "".join(
+            f"M{_number(column * 5.0)} {_number(bottom - 4 - level * 5.0)}h0"
+            for column, count in sorted(columns.items())
+            for level in range(-(-count // each))
+        )
+
+    stacks = [columns_of(values) for _, _, values in groups]
+    each = [-(-max(stack.values(), default=1) // levels) for stack in stacks]
     tall = row * len(groups)
     step = _tick(top)
     ticks = ""
@@ -145,9 +193,10 @@ def dots(
         )
     rows = "".join(
         f'<path class=axis d="M0 {_number(row * (at + 1))}H{_number(width)}"/>'
-        f'<text class=s x=0 y="{_number(row * at + 17)}">{name}</text>'
-        f'<path class="dots {kind}" d="{path_of(values, row * (at + 1))}"/>'
-        for at, (name, kind, values) in enumerate(groups)
+        f'<text class=s x=0 y="{_number(row * at + 17)}">{name}'
+        f"{f' (a dot for up to {each[at]})' if each[at] > 1 else ''}</text>"
+        f'<path class="dots {kind}" d="{path_of(stacks[at], each[at], row * (at + 1))}"/>'
+        for at, (name, kind, _) in enumerate(groups)
     )
     label = "; ".join(
         f"{name}: {len(values)}, up to {short(max(values, default=0), 3)} {unit}"
@@ -214,53 +263,4 @@ def bar(parts: Sequence[tuple[str, float]], label: str) -> Markup:
     ) + (
         Markup('aria-label="{}">').format(label)
         + Markup(f"<rect class=rest width=100 height=6 />{rects}</svg>")
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Levels:
-    """Seven steps of colour over positive values, evenly spaced in their logarithm."""
-
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Levels:
-        """Levels from the least to the greatest positive value, at most a factor 1000 apart."""
-        positive = [value for value in values if value > 0 and math.isfinite(value)]
-        if not positive:
-            return cls(1.0, 1.0)
-        return cls(max(min(positive), max(positive) / 1000), max(positive))
-
-    def step(self, value: float | None) -> int:
-        """1 to 7; 0 for no value or none above zero."""
-        if value is None or not math.isfinite(value) or value <= 0:
-            return 0
-        if self.high <= self.low:
-            return 4
-        scaled = math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)
-        return min(7, 1 + int(scaled * 7))
-
-    def starts(self) -> list[float]:
-        """The least value of each step."""
-        return [self.low * (self.high / self.low) ** (step / 7) for step in range(7)]
-
-
-def thumbnail(rows: Sequence[Sequence[int | None]], label: str) -> Markup:
-    """A small map without numbers: a row a layer, a step from 0 to 7 a cell, None for a gap."""
-    columns = max((len(row) for row in rows), default=0)
-    if not columns:
-        return Markup("")
-    tall = max(1.0, 2.6 * columns / 12 / max(1, len(rows)) * 2)
-    shapes: dict[int, str] = {}
-    for y, row in enumerate(rows):
-        for x, step in enumerate(row):
-            if step is not None:
-                cell = f"M{x}.06 {_number(y * tall + 0.1)}h.88v{_number(tall - 0.2)}h-.88z"
-                shapes[step] = shapes.get(step, "") + cell
-    paths = "".join(f'<path class=l{step} d="{path}"/>' for step, path in sorted(shapes.items()))
-    return (
-        Markup(f'<svg class="plot thumb" viewBox="0 0 {columns} {_number(len(rows) * tall)}" ')
-        + Markup('preserveAspectRatio=none role=img aria-label="{}">').format(label)
-        + Markup(f"{paths}</svg>")
     )

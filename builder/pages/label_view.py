@@ -112,6 +112,11 @@ class PoleView:
 
     pole: Pole
     answers: tuple[Answer, ...] = field(default=())
+    #: How the label that stands for the pole scored; found once, for pages ask many times.
+    score: ScoreView | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "score", self.answers[0].score if self.text else None)
 
     @property
     def state(self) -> State:
@@ -137,11 +142,6 @@ class PoleView:
     def text(self) -> str | None:
         """The label's text, or None where there is none."""
         return self.label.text if self.label else None
-
-    @property
-    def score(self) -> ScoreView | None:
-        """How the label that stands for the pole scored."""
-        return self.answers[0].score if self.answers and self.text else None
 
     @property
     def doubt(self) -> str:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+
 from builder.pages.direction_view import PeakStats, common
 from builder.pages.views import RunView
 from builder.records import Pole
 from builder.store import RunStore
 
-Peaks = dict[tuple[str, Pole], PeakStats]
+
+@dataclass(frozen=True, slots=True)
+class PolePeaks:
+    """What a pole's examples share, and the activation that half of them go beyond."""
+
+    stats: PeakStats
+    middle: float
+
+
+Peaks = Mapping[tuple[str, Pole], PolePeaks]
 
 
 def pole_peaks(store: RunStore, run: RunView, examples: int) -> Peaks:
     """What the first ``examples`` of every pole's joint list share, in one query."""
     documents = run.document_shares()
-    found: Peaks = {}
+    found: dict[tuple[str, Pole], PolePeaks] = {}
     for direction, pole, peaks in store.peaks(most=examples):
         stats = common([peak.token for peak in peaks], [peak.source for peak in peaks], documents)
         if stats:
-            found[direction, pole] = stats
+            found[direction, pole] = PolePeaks(stats, median(peak.value for peak in peaks))
     return found

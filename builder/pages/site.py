@@ -18,32 +18,28 @@ from tqdm import tqdm
 from builder.assets import asset_dir
 from builder.config import SiteSettings
 from builder.errors import DiskFullError, SiteError, is_disk_full
-from builder.pages import beside, links, model_view
-from builder.pages.chance_view import chance
+from builder.pages import beside, links
 from builder.pages.direction_job import DirectionJob, direction_files
 from builder.pages.example_view import texts_script
 from builder.pages.finding_view import finding_pages
 from builder.pages.findings import read_findings
 from builder.pages.folder import SiteFolder
 from builder.pages.forecast import Forecast, forecast, refuse_oversize
+from builder.pages.home_view import home
 from builder.pages.label_pages import label_pages
-from builder.pages.labels_view import labels_view
 from builder.pages.made_of import MadeOf, program
+from builder.pages.model_view import model_page
 from builder.pages.nearby import FLOOR, Comparison, Neighbourhood
-from builder.pages.peaks import Peaks, pole_peaks
+from builder.pages.overview import Overview, overview
 from builder.pages.peaks_view import peaking
 from builder.pages.render import Renderer
 from builder.pages.search_data import search_page, search_scripts
 from builder.pages.similar_view import SimilarLabels
 from builder.pages.spans import LONGEST_TOKEN, NEUTRAL
-from builder.pages.spectra_view import spectra
 from builder.pages.token_data import TokenRow, commonest_tokens, token_scripts
 from builder.pages.triage_data import ORDERS, triage_script
 from builder.pages.views import MIN_TOKENS, RunView, database, read_run
-from builder.store import RunStore
-
-#: Findings of each model on the home page.
-FINDINGS = 5
+from builder.store import LEAST_RARE, MOST_RARE, RARE, RunStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +113,13 @@ class _Build:
         self._findings, self._cited = read_findings(folder, opened)
         self._job = DirectionJob(opened, settings, comparisons, self._findings)
         self._renderer = Renderer(settings.title, settings.url, self._findings, settings.authors)
+        self._overviews: dict[str, Overview] = {}
 
     def into(self, out: Path, on_forecast: Callable[[Forecast], object]) -> SiteReport:
         """Makes what is not there already, and then puts it in its place."""
         folder = SiteFolder(out)
         commonest: dict[str, tuple[TokenRow, ...]] = {}
-        shared = [*_shared_pages(self._runs, commonest), *label_pages(self._runs)]
+        shared = [*self._shared_pages(commonest), *label_pages(self._runs)]
         stores = {run.name: store for run, store in self._opened}
         told = list(
             finding_pages(self._renderer, self._findings, self._cited, stores, self._settings)
@@ -211,8 +208,9 @@ class _Build:
 
     def _put_run(self, folder: SiteFolder, run: RunView, store: RunStore) -> tuple[TokenRow, ...]:
         """Puts the files of a model that are not of one direction; gives its commonest peaks."""
-        peaks = pole_peaks(store, run, self._settings.examples)
-        folder.put(run.page, self._model_page(run, peaks))
+        view = self._overview(run, store)
+        page = self._renderer.page("model.html", run.page, **model_page(run, view))
+        folder.put(run.page, page)
         peak_tokens = peaking(store, self._settings.examples)
         alike = self._alike[run.name].places()
         for path, script in (
@@ -220,33 +218,48 @@ class _Build:
             *token_scripts(run, peak_tokens),
         ):
             folder.put(path, script)
-        triage = triage_script(run, peaks).encode("utf-8")
+        triage = triage_script(run, view.triggers).encode("utf-8")
         folder.put(links.triage_shard(run.name), triage)
         folder.put(
             links.texts_script(run.name), texts_script([*store.reservoir(), *store.held_out()])
         )
         return commonest_tokens(run, peak_tokens)
 
-    def _model_page(self, run: RunView, peaks: Peaks) -> bytes:
-        return self._renderer.page(
-            "model.html",
-            run.page,
-            run=run,
-            map=model_view.direction_map(run),
-            legends=model_view.legends(run),
-            labels=labels_view(run),
-            spectra=spectra(run),
-            strongest=model_view.strongest(run),
-            triggers=model_view.trigger_like(run, peaks),
-            concentrated=model_view.CONCENTRATED,
-            chance=chance(run, peaks),
-            by_source=model_view.coverage(run, ("distinct", "documents", "tokens")),
-            by_role=model_view.coverage(run, ("roles",)),
-            dropped=model_view.coverage(run, ("dropped",)),
-            noted=model_view.coverage(run, ("noted",)),
-            excluded=model_view.exclusions(run),
-            sources=model_view.sources(run),
-        )
+    def _overview(self, run: RunView, store: RunStore) -> Overview:
+        """What is known of all directions of a run; read once, for its page and the home page."""
+        if run.name not in self._overviews:
+            self._overviews[run.name] = overview(run, store, self._settings.examples)
+        return self._overviews[run.name]
+
+    def _shared_pages(
+        self, commonest: Mapping[str, tuple[TokenRow, ...]]
+    ) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """(path, template, values) of the pages that are not of one run.
+
+        ``commonest`` tokens by run need be there only when the pages are rendered.
+        """
+        runs = self._runs
+        pages: dict[str, dict[str, Any]] = {
+            "index.html": {
+                "home": home(runs, [self._overview(run, store) for run, store in self._opened])
+            },
+            "search.html": search_page(runs),
+            "tokens.html": {"runs": runs, "commonest": commonest, **search_page(runs)},
+            "triage.html": {"orders": ORDERS, **search_page(runs)},
+            "methods.html": {
+                "runs": runs,
+                "settings": _settings_table(runs),
+                "min_tokens": MIN_TOKENS,
+                "neutral": NEUTRAL,
+                "longest_token": LONGEST_TOKEN,
+                "near_floor": FLOOR,
+                "rare": RARE,
+                "least_rare": LEAST_RARE,
+                "most_rare": MOST_RARE,
+            },
+        }
+        for path, values in pages.items():
+            yield path, path, values
 
 
 def _files_of(run: RunView, at: int) -> tuple[str, ...]:
@@ -257,43 +270,6 @@ def _files_of(run: RunView, at: int) -> tuple[str, ...]:
         links.direction_script(run.name, item.name),
         links.api_file(run.name, item.name),
     )
-
-
-def _shared_pages(
-    runs: Sequence[RunView], commonest: Mapping[str, tuple[TokenRow, ...]]
-) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(path, template, values) of the pages that are not of one run.
-
-    ``commonest`` tokens by run need be there only when the pages are rendered.
-    """
-    models = search_page(runs)
-    pages: dict[str, dict[str, Any]] = {
-        "index.html": {
-            "cards": [
-                (
-                    run,
-                    model_view.findings(run, FINDINGS),
-                    model_view.thumbnail(run),
-                    labels_view(run),
-                )
-                for run in runs
-            ]
-        },
-        "search.html": models,
-        "tokens.html": {"runs": runs, "commonest": commonest, **models},
-        "triage.html": {"orders": ORDERS, **models},
-        "methods.html": {
-            "runs": runs,
-            "settings": _settings_table(runs),
-            "min_tokens": MIN_TOKENS,
-            "neutral": NEUTRAL,
-            "longest_token": LONGEST_TOKEN,
-            "concentrated": model_view.CONCENTRATED,
-            "near_floor": FLOOR,
-        },
-    }
-    for path, values in pages.items():
-        yield path, path, values
 
 
 def _settings_table(runs: Sequence[RunView]) -> list[tuple[str, list[str | None]]]:

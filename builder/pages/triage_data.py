@@ -6,10 +6,10 @@ is looked at, so that triage costs a site next to nothing.
 
 from __future__ import annotations
 
-from builder.pages.peaks import Peaks
 from builder.pages.search_data import column, literal
-from builder.pages.views import DirectionView, RunView
-from builder.records import POLES, Pole
+from builder.pages.triggers import Triggers
+from builder.pages.views import RunView
+from builder.records import POLES
 
 #: The orders one can go through directions in, and what they are called.
 ORDERS = (
@@ -25,21 +25,18 @@ AROUND = 110
 _AT_ONCE = 64
 
 
-def triage_script(run: RunView, peaks: Peaks) -> str:
+def triage_script(run: RunView, triggers: Triggers) -> str:
     """The script of a run's directions, in the order of the scripts of search.
 
-    ``hashes`` are content hashes, ``triggers`` say how trigger-like each pole is, two a direction:
-    the distance of its tail times the share of examples that peak on one token.
+    ``hashes`` are content hashes, ``triggers`` say how trigger-like each pole is, two a direction,
+    as on the model's page.
     """
     data = {
         "hashes": column(item.row.content_hash for item in run.directions),
-        "triggers": [_trigger_like(item, pole, peaks) for item in run.directions for pole in POLES],
+        "triggers": [
+            float(f"{found.value:.4g}") if (found := triggers.get((item.row.id, pole))) else None
+            for item in run.directions
+            for pole in POLES
+        ],
     }
     return f"WA.triage({literal(run.name)},{literal(data)});\n"
-
-
-def _trigger_like(item: DirectionView, pole: Pole, peaks: Peaks) -> float | None:
-    tail, found = item.tail_at(pole), peaks.get((item.row.id, pole))
-    if tail is None or found is None:
-        return None
-    return float(f"{tail.distance * found.share:.4g}")

@@ -114,24 +114,23 @@ class RunView:
     control_scores: Chance = field(default_factory=dict)
     #: The directions that come from the weights; found once, for every page asks for them.
     own: tuple[DirectionView, ...] = field(init=False, repr=False)
+    #: The controls by kind, in the order of CONTROLS; kinds without any are left out.
+    controls: Mapping[str, tuple[DirectionView, ...]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         own = tuple(item for item in self.directions if not item.is_control)
+        controls: dict[str, list[DirectionView]] = {kind: [] for kind in CONTROLS}
+        for item in self.directions:
+            if item.is_control:
+                controls.setdefault(item.control, []).append(item)
         object.__setattr__(self, "own", own)
+        held = {kind: tuple(items) for kind, items in controls.items() if items}
+        object.__setattr__(self, "controls", held)
 
     @property
     def page(self) -> str:
         """Path of its page inside the site."""
         return links.model_page(self.name)
-
-    @property
-    def controls(self) -> dict[str, tuple[DirectionView, ...]]:
-        """The controls by kind, in the order of CONTROLS; kinds without any are left out."""
-        found: dict[str, list[DirectionView]] = {kind: [] for kind in CONTROLS}
-        for item in self.directions:
-            if item.is_control:
-                found.setdefault(item.control, []).append(item)
-        return {kind: tuple(items) for kind, items in found.items() if items}
 
     @property
     def chance(self) -> tuple[DirectionView, ...]:

@@ -198,30 +198,6 @@ def test_labels_of_other_directions_are_grey_where_they_are_no_better_than_chanc
     assert min(said.values()) > 5
 
 
-def test_the_map_shows_scores_and_no_colour_for_what_is_no_better_than_chance(
-    opened: Opened, site: Path, run: RunView
-) -> None:
-    page = opened.page
-    page.goto(f"{site.as_uri()}/{run.page}")
-    page.locator("label[for=by-score]").click()
-    seen = {True: set[str](), False: set[str]()}
-    for item in run.own:
-        views = [side for side in item.poles.values() if side.score]
-        cell = page.locator(f'.map td:has(a[href="{item.name}.html"])')
-        if not views:
-            assert cell.inner_text() == "–"
-            continue
-        good = [side for side in views if not side.doubt]
-        assert ("f0" in (cell.get_attribute("class") or "").split()) == (not good)
-        assert re.fullmatch(r"\d\.\d\d", cell.inner_text())
-        seen[bool(good)].add(
-            cell.locator("a").evaluate("(e) => getComputedStyle(e).backgroundColor")
-        )
-    assert seen[False].isdisjoint(seen[True])
-    expect(page.locator(".scale.of-score")).to_be_visible()
-    expect(page.locator(".scale.of-sigma")).to_be_hidden()
-
-
 def test_similar_labels_are_linked_and_controls_among_them_named(site: Path, run: RunView) -> None:
     controls = {item.name for item in run.directions if item.is_control}
     poles = {True: 0, False: 0}

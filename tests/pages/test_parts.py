@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from builder.assets import asset_dir
 from builder.pages import charts, formats, links
 from builder.pages.label_view import pole_view
+from builder.pages.levels import Levels, thumbnail
 from builder.pages.views import farthest, flat
 from builder.records import HISTOGRAM_BINS, Label, LabelFailure, Range
 
@@ -188,7 +189,7 @@ def test_a_token_of_white_space_alone_can_be_seen(text: str, shown: str) -> None
 
 
 def test_levels_go_from_one_to_seven() -> None:
-    levels = charts.Levels.of([0.01, 0.1, 1.0])
+    levels = Levels.of([0.01, 0.1, 1.0])
     assert [levels.step(value) for value in (None, 0.0, math.nan, 0.01, 1.0, 2.0)] == [
         0, 0, 0, 1, 7, 7,
     ]  # fmt: skip
@@ -197,11 +198,11 @@ def test_levels_go_from_one_to_seven() -> None:
 
 @given(st.lists(st.floats(0, 1e6), max_size=30))
 def test_levels_place_every_value(values: list[float]) -> None:
-    levels = charts.Levels.of(values)
+    levels = Levels.of(values)
     assert all(0 <= levels.step(value) <= 7 for value in values)
 
 
 def test_dots_and_bars_of_nothing_are_drawn_as_nothing() -> None:
     assert charts.dots([("none", "own", [])], "sd") == ""
     assert "NaN" not in charts.bar([("fill", 0.0)], "none")
-    assert charts.thumbnail([], "") == ""
+    assert thumbnail([], "") == ""

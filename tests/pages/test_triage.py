@@ -14,7 +14,8 @@ from playwright.sync_api import Browser, Page, expect
 from builder.config import SiteSettings
 from builder.findings.bundle import import_findings
 from builder.pages import build_site
-from builder.pages.peaks import pole_peaks
+from builder.pages.lists_view import trigger_list
+from builder.pages.overview import overview
 from builder.pages.triage_data import triage_script
 from builder.pages.views import read_run
 from builder.records import POLES
@@ -34,7 +35,7 @@ def data_of(script: str) -> dict[str, Any]:
 def test_the_data_are_in_the_order_of_search(run_folders: list[Path]) -> None:
     with RunStore(run_folders[0] / "run.duckdb") as store:
         run = read_run(run_folders[0], store)
-        data = data_of(triage_script(run, pole_peaks(store, run, SMALL.examples)))
+        data = data_of(triage_script(run, overview(run, store, SMALL.examples).triggers))
     assert data["hashes"].split("\n") == [item.row.content_hash for item in run.directions]
     assert len(data["triggers"]) == 2 * len(run.directions)
 
@@ -61,23 +62,18 @@ def test_the_page_shows_the_first_examples_of_each_pole(
     assert opened.faults == []
 
 
-def test_trigger_like_orders_as_the_list_on_the_page_of_the_model(
-    run_folders: list[Path], site: Path
-) -> None:
+def test_trigger_like_orders_as_the_list_on_the_page_of_the_model(run_folders: list[Path]) -> None:
     with RunStore(run_folders[0] / "run.duckdb") as store:
         run = read_run(run_folders[0], store)
-        data = data_of(triage_script(run, pole_peaks(store, run, SMALL.examples)))
+        view = overview(run, store, SMALL.examples)
+        data = data_of(triage_script(run, view.triggers))
     own = {item.row.id for item in run.own}
     best = {
         item.row.id: max((value for value in pair if value is not None), default=0)
         for item, pair in zip(run.directions, _pairs(data["triggers"]), strict=True)
         if item.row.id in own
     }
-    page = (site / "m" / "pico-chat" / "index.html").read_text(encoding="utf-8")
-    listed = page[page.index('id="triggers"') :]
-    first = re.search(r'class="id" href="[^"]*">([^<]*)<', listed)
-    assert first
-    assert best[first[1]] == max(best.values())
+    assert best[trigger_list(run, view).rows[0].item.row.id] == max(best.values())
 
 
 def _pairs(values: list[Any]) -> list[list[Any]]:
