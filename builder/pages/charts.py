@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from builder.pages.formats import fixed, short
+from builder.pages.formats import fixed, short, whole
 from builder.records import HISTOGRAM_BINS, Score
 
 _WIDTH, _HEIGHT = 560.0, 96.0
