@@ -309,6 +309,11 @@ class SiteSettings(Section):
     #: Folder of the findings that the site shows; ``findings`` beside the recipe when unset and
     #: there, none when empty.
     findings: str | None = None
+    #: What is covered in every text of the corpus and in labels: ``email``, ``phone`` and ``key``
+    #: unless set, also ``ip`` (public addresses of machines); nothing when empty.
+    redact: tuple[Literal["email", "phone", "key", "ip"], ...] = ("email", "phone", "key")
+    #: File of further words and phrases to cover, one a line.
+    words: str = ""
 
 
 class Settings(Section):
@@ -471,6 +476,7 @@ def _impossible_paths(settings: Settings) -> Iterator[str]:
         **{f"corpus.sources.{n}.path": s.path for n, s in enumerate(settings.corpus.sources)},
         "site.out": settings.site.out,
         "site.findings": settings.site.findings or "",
+        "site.words": settings.site.words,
         "runs": settings.runs,
     }
     for name, place in places.items():
@@ -527,6 +533,8 @@ def _resolve_paths(table: dict[str, Any], folder: Path) -> None:
     site = table.setdefault("site", {})
     if isinstance(site, dict) and ("findings" in site or (folder / FINDINGS).is_dir()):
         site["findings"] = resolved(site.get("findings", FINDINGS))
+    if isinstance(site, dict) and "words" in site:
+        site["words"] = resolved(site["words"])
     corpus = table.get("corpus")
     sources = corpus.get("sources") if isinstance(corpus, dict) else None
     for source in sources if isinstance(sources, list) else ():

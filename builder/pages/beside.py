@@ -5,7 +5,7 @@ Made once all pages are there, in one go that the build of the site hands its fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from builder.config import SiteSettings
 from builder.pages import links
@@ -16,6 +16,7 @@ from builder.pages.cite import citation_cff
 from builder.pages.downloads import described, download_files, downloads
 from builder.pages.feed import NOT_FOUND, sitemap_files
 from builder.pages.folder import SiteFolder
+from builder.pages.redaction import Redacted
 from builder.pages.render import Renderer
 from builder.pages.views import RunView
 from builder.store import RunStore
@@ -30,11 +31,12 @@ def put_beside(
     renderer: Renderer,
     opened: Sequence[tuple[RunView, RunStore]],
     settings: SiteSettings,
+    covered: Mapping[str, Redacted],
     on_page: Callable[[], object],
 ) -> None:
     """Puts all of it into the folder of the site; the last thing before it is finished.
 
-    Calls ``on_page`` after each of PAGES.
+    ``covered`` says by the run's name what no file may show. Calls ``on_page`` after each of PAGES.
     """
     runs = [run for run, _ in opened]
     files: dict[str, list[File]] = {}
@@ -43,14 +45,15 @@ def put_beside(
         path, content = links.api_file(run.name, "index"), run_json(run)
         folder.put(path, content)
         held.append(described(path, content, "every direction in brief, as JSON"))
-        for file, made in download_files(run, settings.downloads, folder.scratch()):
+        mask = covered[run.name].mask
+        for file, made in download_files(run, settings.downloads, folder.scratch(), mask):
             folder.put_file(file["path"], made)
             held.append(file)
     for path, content in schema_files():
         folder.put(path, content)
     index = site_file(runs, files, settings.title, settings.url)
     folder.put("api/index.json", as_json(without_nothing(index)))
-    shown = downloads(runs, files)
+    shown = downloads(runs, files, covered)
     for path, content in _furniture(runs, settings):
         folder.put(path, content)
     folder.put(DOWNLOADS, renderer.page(DOWNLOADS, DOWNLOADS, downloads=shown, site=settings))

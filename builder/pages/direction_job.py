@@ -21,7 +21,7 @@ from builder.pages.nearby import Comparison, Neighbourhood
 from builder.pages.origin_view import origin
 from builder.pages.render import Renderer
 from builder.pages.views import RunView, database, read_run
-from builder.store import AT_ONCE, RunStore
+from builder.store import AT_ONCE, Mask, RunStore
 
 #: Below so many pages, starting processes takes longer than making the pages.
 ALONE = 150
@@ -46,8 +46,11 @@ class DirectionJob:
         settings: SiteSettings,
         comparisons: Mapping[Path, Sequence[Comparison]],
         findings: Findings | None = None,
+        masks: Sequence[Mask | None] = (),
     ) -> None:
+        """``masks`` are what each run's texts are read through; without any, as they are."""
         self._findings = findings or Findings()
+        self._masks = tuple(masks) or (None,) * len(opened)
         self._folders = tuple(run.folder for run, _ in opened)
         self._opened: Sequence[tuple[RunView, RunStore]] | None = opened
         self._settings, self._comparisons = settings, comparisons
@@ -63,7 +66,10 @@ class DirectionJob:
         self, device: str, threads: int | None, on_batch: Callable[[int, int], None]
     ) -> Callable[[Task], Files]:
         """From a task to the files of its directions; ``on_batch`` is told of each page."""
-        opened = self._opened or [_open(folder, threads) for folder in self._folders]
+        opened = self._opened or [
+            _open(folder, threads, mask)
+            for folder, mask in zip(self._folders, self._masks, strict=True)
+        ]
         runs = [run for run, _ in opened]
         settings = self._settings
         renderer = Renderer(settings.title, settings.url, self._findings, settings.authors)
@@ -142,8 +148,8 @@ def direction_files(
         raise SiteError(f"pages could not be made: {error}") from error
 
 
-def _open(folder: Path, threads: int | None) -> tuple[RunView, RunStore]:
-    store = RunStore(database(folder), memory=_MEMORY, threads=threads)
+def _open(folder: Path, threads: int | None, mask: Mask | None) -> tuple[RunView, RunStore]:
+    store = RunStore(database(folder), memory=_MEMORY, threads=threads, mask=mask)
     return read_run(folder, store), store
 
 

@@ -12,8 +12,9 @@ from builder.pages.api import sources
 from builder.pages.api.run_form import File, Source
 from builder.pages.formats import name_alone
 from builder.pages.links import api_folder
+from builder.pages.redaction import Redacted
 from builder.pages.views import RunView, database
-from builder.store import Level, copy_database, tables_of, write_tables
+from builder.store import Level, Mask, copy_database, tables_of, write_tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Downloads:
     run: RunView
     files: tuple[File, ...]
     sources: tuple[Source, ...]
+    covered: Redacted
 
     @property
     def bytes(self) -> int:
@@ -30,25 +32,33 @@ class Downloads:
         return sum(file["bytes"] for file in self.files)
 
 
-def download_files(run: RunView, level: Level, scratch: Path) -> Iterator[tuple[File, Path]]:
+def download_files(
+    run: RunView, level: Level, scratch: Path, mask: Mask | None = None
+) -> Iterator[tuple[File, Path]]:
     """Every file of a run that a level publishes, made in ``scratch``, one at a time.
 
+    Their texts go through ``mask``, as those of pages do; the database's, too.
     Raises StoreError if the run's database cannot be read or a file cannot be written.
     """
     about = tables_of(level)
-    for file in write_tables(database(run.folder), scratch, level):
+    for file in write_tables(database(run.folder), scratch, level, mask):
         yield _described(run, file, about[file.stem]), file
     if level == "database":
         copy = scratch / "run.duckdb"
-        copy_database(database(run.folder), copy, public)
+        copy_database(database(run.folder), copy, public, mask)
         yield _described(run, copy, "all of it, as one database"), copy
 
 
 def downloads(
-    runs: Sequence[RunView], files: Mapping[str, Sequence[File]]
+    runs: Sequence[RunView],
+    files: Mapping[str, Sequence[File]],
+    covered: Mapping[str, Redacted],
 ) -> tuple[Downloads, ...]:
-    """What the page shows; ``files`` by the name of the run."""
-    return tuple(Downloads(run, tuple(files[run.name]), tuple(sources(run))) for run in runs)
+    """What the page shows; ``files`` and ``covered`` by the name of the run."""
+    return tuple(
+        Downloads(run, tuple(files[run.name]), tuple(sources(run)), covered[run.name])
+        for run in runs
+    )
 
 
 def public(value: Any) -> Any:

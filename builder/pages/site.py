@@ -32,6 +32,7 @@ from builder.pages.model_view import model_page
 from builder.pages.nearby import FLOOR, Comparison, Neighbourhood
 from builder.pages.overview import Overview, overview
 from builder.pages.peaks_view import peaking
+from builder.pages.redaction import Redacted, Redactor, redacted
 from builder.pages.render import Renderer
 from builder.pages.search_data import search_page, search_scripts
 from builder.pages.similar_view import SimilarLabels
@@ -79,12 +80,17 @@ def build_site(
     if not runs:
         raise SiteError("no runs to build a site from; run `weightatlas scan` first")
     with contextlib.ExitStack() as stack:
-        opened = []
+        redactor = Redactor.of(settings)
+        opened, covered = [], {}
         for folder in runs:
-            store = stack.enter_context(RunStore(database(folder)))
-            opened.append((read_run(folder, store), store))
+            with RunStore(database(folder)) as bare:
+                found = redacted(bare, redactor)
+            store = stack.enter_context(RunStore(database(folder), mask=found.mask))
+            run = read_run(folder, store)
+            opened.append((run, store))
+            covered[run.name] = found
         _refuse_equal_names([run for run, _ in opened])
-        build = _Build(opened, settings, comparisons or {}, workers)
+        build = _Build(opened, settings, comparisons or {}, workers, covered, redactor.digest)
         try:
             return build.into(out, on_forecast)
         except OSError as error:
@@ -104,14 +110,18 @@ class _Build:
         settings: SiteSettings,
         comparisons: Mapping[Path, Sequence[Comparison]],
         workers: int | None,
+        covered: Mapping[str, Redacted],
+        redaction: str,
     ) -> None:
+        self._covered, self._redaction = covered, redaction
         self._opened, self._settings, self._workers = opened, settings, workers
         self._runs = [run for run, _ in opened]
         self._alike = {run.name: SimilarLabels(run, store) for run, store in opened}
         self._nearby = Neighbourhood(self._runs, comparisons)
         folder = Path(settings.findings) if settings.findings else None
         self._findings, self._cited = read_findings(folder, opened)
-        self._job = DirectionJob(opened, settings, comparisons, self._findings)
+        masks = [covered[run.name].mask for run in self._runs]
+        self._job = DirectionJob(opened, settings, comparisons, self._findings, masks)
         self._renderer = Renderer(settings.title, settings.url, self._findings, settings.authors)
         self._overviews: dict[str, Overview] = {}
 
@@ -127,7 +137,7 @@ class _Build:
         others = len(self._runs) + len(shared) + len(told) + beside.PAGES
         pages = sum(len(run.directions) for run in self._runs) + others
         try:
-            by = program()
+            by = f"{program()} {self._redaction}"
             names = [self._names(run, store, by) for run, store in self._opened]
             found = forecast(self._job, [len(run.directions) for run in self._runs])
             on_forecast(found)
@@ -149,7 +159,9 @@ class _Build:
                 for path, content in told:
                     folder.put(path, content)
                     bar.update()
-                beside.put_beside(folder, self._renderer, self._opened, self._settings, bar.update)
+                beside.put_beside(
+                    folder, self._renderer, self._opened, self._settings, self._covered, bar.update
+                )
             for path, content in _static_files():
                 folder.put(path, content)
             folder.put(".nojekyll", b"")
@@ -209,7 +221,8 @@ class _Build:
     def _put_run(self, folder: SiteFolder, run: RunView, store: RunStore) -> tuple[TokenRow, ...]:
         """Puts the files of a model that are not of one direction; gives its commonest peaks."""
         view = self._overview(run, store)
-        page = self._renderer.page("model.html", run.page, **model_page(run, view))
+        values = model_page(run, view) | {"covered": self._covered[run.name]}
+        page = self._renderer.page("model.html", run.page, **values)
         folder.put(run.page, page)
         peak_tokens = peaking(store, self._settings.examples)
         alike = self._alike[run.name].places()

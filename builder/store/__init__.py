@@ -12,6 +12,7 @@ and the label stage open it for writing.
 from __future__ import annotations
 
 from builder.store.example_tables import AT_ONCE
+from builder.store.masks import Mask
 from builder.store.merge import NO_CLUSTERS, Clusters, write_database
 from builder.store.overview_tables import LEAST_RARE, MOST_RARE, RARE
 from builder.store.rows import (
@@ -48,6 +49,7 @@ __all__ = [
     "DirectionRow",
     "Level",
     "ListedExample",
+    "Mask",
     "Peak",
     "RunStore",
     "Saturation",

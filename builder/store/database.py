@@ -11,6 +11,7 @@ from typing import Any, Self
 import duckdb
 
 from builder.errors import DiskFullError, StoreError, is_disk_full
+from builder.store.masks import Mask, add_mask
 from builder.store.schema import SCHEMA_VERSION, connect
 
 
@@ -18,13 +19,21 @@ class Database:
     """A run's database, opened for reading unless asked, and its facts."""
 
     def __init__(
-        self, path: Path, *, read_only: bool = True, memory: str = "1GB", threads: int | None = None
+        self,
+        path: Path,
+        *,
+        read_only: bool = True,
+        memory: str = "1GB",
+        threads: int | None = None,
+        mask: Mask | None = None,
     ) -> None:
         """Opens ``path``; raises StoreError if it is missing, damaged, locked or of another age.
 
         ``memory`` is the most that the database itself takes, ``threads`` how many it uses (None:
-        one for each processor core).
+        one for each processor core). Through ``mask`` go all texts of the corpus and all that
+        labelers wrote, before they are given out; it must keep their length.
         """
+        self._mask = mask
         if not path.is_file():
             raise StoreError(f"{path}: no database here; run `weightatlas scan` first")
         try:
@@ -39,6 +48,7 @@ class Database:
                 "delete it and run `weightatlas scan` again (finished shards are reused)"
             )
         self.path = path
+        add_mask(self._connection, mask)
 
     def __enter__(self) -> Self:
         return self

@@ -20,6 +20,7 @@ from builder.store.rows import ListedExample
 Quantized = npt.NDArray[np.int16]
 #: Directions to read at once; more gain little, and each takes some 60 kB.
 AT_ONCE = 64
+_TEXTS_AT_ONCE = 10_000
 
 
 class ExampleTables(Database):
@@ -54,7 +55,7 @@ class ExampleTables(Database):
             f"ORDER BY direction, pole, {'' if role == ANY_ROLE else 'role, '}{place}",
             params=values,
         ).to_arrow_table()
-        return _by_direction(directions, table)
+        return self._by_direction(directions, table)
 
     def listed_examples_of(
         self, directions: Sequence[str], within: int
@@ -74,7 +75,7 @@ class ExampleTables(Database):
         ).to_arrow_table()
         found: dict[str, list[ListedExample]] = {direction: [] for direction in directions}
         places = [table.column(name).to_pylist() for name in ("role_place", "any_place")]
-        for example, place, any_place in zip(_examples(table), *places, strict=True):
+        for example, place, any_place in zip(self._examples(table), *places, strict=True):
             found[example.direction].append(ListedExample(example, place, any_place))
         return found
 
@@ -97,7 +98,7 @@ class ExampleTables(Database):
             "WHERE id IN (SELECT unnest(?)) ORDER BY direction, pole, quantile_examples.place",
             params=[list(directions)],
         ).to_arrow_table()
-        return _by_direction(directions, table)
+        return self._by_direction(directions, table)
 
     def example_sources(self) -> Iterator[tuple[str, Pole, str, list[str]]]:
         """(direction, pole, role, sources of its examples by place) for every list kept.
@@ -127,6 +128,26 @@ class ExampleTables(Database):
     def held_out(self) -> list[Window]:
         """Windows of further random documents, kept for the scores of labels alone."""
         return self._samples("held_out")
+
+    def every_text(self) -> Iterator[str]:
+        """Each distinct text of examples and random documents once, as it was scanned."""
+        yield from self._texts("SELECT text FROM examples UNION SELECT text FROM reservoir")
+
+    def every_remark(self) -> Iterator[str]:
+        """Each distinct text that a labeler wrote: labels, keywords, reasons, what failed."""
+        yield from self._texts(
+            "SELECT text FROM labels UNION SELECT explanation FROM labels "
+            "UNION SELECT unnest(keywords) FROM labels UNION SELECT detail FROM label_failures "
+            "UNION SELECT text FROM scores"
+        )
+
+    def _texts(self, query: str) -> Iterator[str]:
+        # On a cursor of its own, for others may ask the store while this one is read.
+        with self._connection.cursor() as cursor:
+            rows = cursor.execute(f"SELECT t FROM ({query}) AS _(t) WHERE t IS NOT NULL")
+            while found := rows.fetchmany(_TEXTS_AT_ONCE):
+                for (text,) in found:
+                    yield text
 
     def near_duplicates(self) -> dict[int, frozenset[int]]:
         """Of documents that the run shows and that are near-duplicates: each with all its likes.
@@ -169,48 +190,49 @@ class ExampleTables(Database):
             "ORDER BY place",
             params=[split],
         ).to_arrow_table()
-        return _windows(table)
+        return self._windows(table)
 
+    def _by_direction(self, directions: Sequence[str], table: pa.Table) -> dict[str, list[Example]]:
+        """The examples in the rows of a table, for each direction in the order of the rows."""
+        found: dict[str, list[Example]] = {direction: [] for direction in directions}
+        for example in self._examples(table):
+            found[example.direction].append(example)
+        return found
 
-def _by_direction(directions: Sequence[str], table: pa.Table) -> dict[str, list[Example]]:
-    """The examples in the rows of a table, for each direction in the order of the rows."""
-    found: dict[str, list[Example]] = {direction: [] for direction in directions}
-    for example in _examples(table):
-        found[example.direction].append(example)
-    return found
+    def _examples(self, table: pa.Table) -> Iterator[Example]:
+        """The examples in the rows of a table."""
+        plain = ("id", "role", "pole", "place", "value", "peak", "duplicates", "repeats")
+        columns = [table.column(name).to_pylist() for name in plain]
+        lists = [
+            arrays(table.column(name)) for name in ("roles", "activations", "base_activations")
+        ]
+        for row in zip(*columns, self._windows(table), *lists, strict=True):
+            direction, role, pole, place, value, peak, duplicates, repeats, window = row[:9]
+            roles, activations, base = row[9:]
+            yield Example(
+                direction=direction,
+                role=ROLES[role],
+                pole=POLES[pole],
+                place=place,
+                value=value,
+                peak=peak,
+                duplicates=duplicates,
+                repeats=repeats,
+                window=window,
+                roles=roles,
+                activations=activations,
+                base_activations=base,
+            )
 
-
-def _examples(table: pa.Table) -> Iterator[Example]:
-    """The examples in the rows of a table."""
-    plain = ("id", "role", "pole", "place", "value", "peak", "duplicates", "repeats")
-    columns = [table.column(name).to_pylist() for name in plain]
-    lists = [arrays(table.column(name)) for name in ("roles", "activations", "base_activations")]
-    for row in zip(*columns, _windows(table), *lists, strict=True):
-        direction, role, pole, place, value, peak, duplicates, repeats, window = row[:9]
-        roles, activations, base = row[9:]
-        yield Example(
-            direction=direction,
-            role=ROLES[role],
-            pole=POLES[pole],
-            place=place,
-            value=value,
-            peak=peak,
-            duplicates=duplicates,
-            repeats=repeats,
-            window=window,
-            roles=roles,
-            activations=activations,
-            base_activations=base,
-        )
-
-
-def _windows(table: pa.Table) -> list[Window]:
-    columns = [table.column(name).to_pylist() for name in ("doc_id", "source", "start", "text")]
-    lengths = arrays(table.column("token_lengths"))
-    return [
-        Window(doc_id, source, start, text, np.cumsum(each, dtype=np.uint32))
-        for doc_id, source, start, text, each in zip(*columns, lengths, strict=True)
-    ]
+    def _windows(self, table: pa.Table) -> list[Window]:
+        columns = [table.column(name).to_pylist() for name in ("doc_id", "source", "start", "text")]
+        if self._mask is not None:
+            columns[3] = list(map(self._mask, columns[3]))
+        lengths = arrays(table.column("token_lengths"))
+        return [
+            Window(doc_id, source, start, text, np.cumsum(each, dtype=np.uint32))
+            for doc_id, source, start, text, each in zip(*columns, lengths, strict=True)
+        ]
 
 
 def arrays(column: pa.ChunkedArray) -> list[Any]:

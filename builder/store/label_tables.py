@@ -8,6 +8,7 @@ from typing import Any
 
 from builder.records import POLES, Label, LabelFailure, Similar, Spend
 from builder.store.database import Database
+from builder.store.masks import masked_values
 from builder.store.schema import insert_records
 
 _FINGERPRINT = "label_fingerprint/"
@@ -88,6 +89,7 @@ class LabelTables(Database):
         found = []
         for direction, pole, labeler, *values in rows:
             named = dict(zip(_LABEL_FIELDS, values, strict=True))
+            masked_values(self._mask, named, "labels")
             named["keywords"] = tuple(named["keywords"])
             named["example_docs"] = tuple(named["example_docs"])
             found.append(Label(direction=direction, pole=POLES[pole], labeler=labeler, **named))
@@ -102,7 +104,12 @@ class LabelTables(Database):
         ).fetchall()
         return [
             LabelFailure(
-                direction, POLES[pole], labeler, **dict(zip(_FAILURE_FIELDS, values, strict=True))
+                direction,
+                POLES[pole],
+                labeler,
+                **masked_values(
+                    self._mask, dict(zip(_FAILURE_FIELDS, values, strict=True)), "label_failures"
+                ),
             )
             for direction, pole, labeler, *values in rows
         ]

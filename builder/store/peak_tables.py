@@ -40,7 +40,7 @@ _PEAKS = """
         FROM ended
     )
     SELECT direction, pole, any_place, source, value,
-           substring(text, begin + 1, stop - begin) AS token
+           substring(masked(text), begin + 1, stop - begin) AS token
     FROM begun
 """
 

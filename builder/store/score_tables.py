@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from builder.records import POLES, STRATA, Judged, Pole, Score
 from builder.store.label_tables import LabelTables
+from builder.store.masks import masked_values
 from builder.store.schema import insert_records
 
 _FINGERPRINT = "score_fingerprint/"
@@ -101,7 +102,7 @@ class ScoreTables(LabelTables):
                 between=between,
                 faults=dict(faults),
                 judged=texts_of,
-                **dict(zip(_PLAIN, plain, strict=True)),
+                **masked_values(self._mask, dict(zip(_PLAIN, plain, strict=True)), "scores"),
             )
 
     def example_docs(self) -> dict[tuple[str, Pole], dict[str, set[int]]]:

@@ -17,6 +17,7 @@ import duckdb
 from builder.errors import DiskFullError, StoreError, is_disk_full
 from builder.records import MODELS, POLES, ROLES
 from builder.store.described import insert_meta
+from builder.store.masks import MASKED, Mask, add_mask, masked_column
 from builder.store.schema import SCHEMA, connect, remove
 
 Level = Literal["tables", "examples", "database"]
@@ -60,15 +61,18 @@ def tables_of(level: Level) -> dict[str, str]:
     return TABLES if level == "tables" else TABLES | TEXTS
 
 
-def write_tables(database: Path, folder: Path, level: Level) -> Iterator[Path]:
+def write_tables(
+    database: Path, folder: Path, level: Level, mask: Mask | None = None
+) -> Iterator[Path]:
     """Writes the tables of a level as ``<table>.parquet`` (zstd) into ``folder``, one at a time.
 
-    Memory stays below that of a connection whatever the size. Raises StoreError if the database
-    cannot be read or a file not be written.
+    Texts go through ``mask``. Memory stays below that of a connection whatever the size. Raises
+    StoreError if the database cannot be read or a file not be written.
     """
     try:
         with connect(database, read_only=True) as connection:
             connection.execute("SET threads = 1")
+            add_mask(connection, mask)
             for table in tables_of(level):
                 path = folder / f"{table}.parquet"
                 connection.execute(
@@ -80,11 +84,14 @@ def write_tables(database: Path, folder: Path, level: Level) -> Iterator[Path]:
         raise _failure(folder, "the tables", error) from error
 
 
-def copy_database(database: Path, target: Path, public: Callable[[Any], Any]) -> None:
+def copy_database(
+    database: Path, target: Path, public: Callable[[Any], Any], mask: Mask | None = None
+) -> None:
     """Makes ``target`` a database with the rows of ``database``, and nothing else of the file.
 
     What was deleted or replaced in a database stays in its unused blocks; a copy has none. Facts
-    in ``meta`` pass through ``public``, which takes out what is nobody's business.
+    in ``meta`` pass through ``public``, which takes out what is nobody's business, and texts go
+    through ``mask``.
     Raises StoreError if that fails; then there is no ``target``.
     """
     remove(target)
@@ -93,14 +100,20 @@ def copy_database(database: Path, target: Path, public: Callable[[Any], Any]) ->
             connection.execute("SET threads = 1")
             connection.execute(f"ATTACH '{_quoted(database)}' AS origin (READ_ONLY)")
             connection.execute(SCHEMA)
+            add_mask(connection, mask)
             for table in _tables(connection):
                 if table == "meta":
                     rows = connection.execute("SELECT * FROM origin.meta ORDER BY key").fetchall()
                     facts = {key: public(json.loads(value)) for key, value in rows}
                     insert_meta(connection, facts)
                 else:
+                    shown = "".join(
+                        f", {masked_column(table, column, column)} AS {column}"
+                        for column in MASKED.get(table, ())
+                    ).removeprefix(", ")
+                    every = f"* REPLACE ({shown})" if shown else "*"
                     connection.execute(
-                        f"INSERT INTO main.{table} SELECT * FROM origin.main.{table}"
+                        f"INSERT INTO main.{table} SELECT {every} FROM origin.main.{table}"
                     )
             connection.execute("DETACH origin")
             connection.execute("CHECKPOINT")
@@ -146,7 +159,8 @@ def _readable(connection: duckdb.DuckDBPyConnection, table: str) -> str:
             )
             chosen.append(f"CASE {table}.{column} {cases} END AS {column}")
         else:
-            chosen.append(f"{table}.{column}")
+            shown = masked_column(table, column, f"{table}.{column}")
+            chosen.append(shown if shown == f"{table}.{column}" else f"{shown} AS {column}")
     source = table
     if numbered:
         source += f" JOIN directions ON directions.direction = {table}.direction"

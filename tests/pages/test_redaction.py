@@ -1,0 +1,190 @@
+"""What must not be shown is covered everywhere, and nothing else changes."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder.config import SiteSettings
+from builder.errors import SiteError
+from builder.pages import build_site
+from builder.pages.packed import unpacked
+from builder.pages.redaction import COVER, Redactor, covered
+from builder.pages.site import SiteReport
+from builder.store import RunStore
+from tests.pages.conftest import SMALL
+
+EMAIL, PHONE = "mara.lind@harbourmail.example", "+49 30 901820"
+#: Made for these tests, in the form of a service's keys; they open nothing.
+KEY = "ghp_" + "16C7e42F292c6912E7710c838347Ae178B4a"
+EVERY = Redactor(("email", "phone", "key", "ip"))
+
+
+def shown(text: str, redactor: Redactor = EVERY) -> str:
+    return covered(text, redactor.spans(text))
+
+
+@pytest.mark.parametrize(
+    ("kind", "secret"),
+    [
+        ("email", EMAIL),
+        ("email", "first+tag@sub.harbour-mail.museum"),
+        ("phone", PHONE),
+        ("phone", "(212) 736-5000"),
+        ("phone", "212-736-5000"),
+        ("key", KEY),
+        ("key", "AKIA" + "IOSFODNN7EXAMPLE"),
+        ("key", "sk-proj-" + "Zt4xQ0vB2mN8kL6jH1gF"),
+        ("ip", "8.8.4.4"),
+        ("ip", "2001:4860:4860::8844"),
+    ],
+)
+def test_what_has_a_form_is_covered_and_nothing_beside_it(kind: str, secret: str) -> None:
+    text = f"Write to {secret} before noon, not after 12:30:45."
+    assert {found for found, _, _ in EVERY.spans(text)} == {kind}
+    assert shown(text) == text.replace(secret, re.sub(r"\S", COVER, secret))
+    # Only what was asked for is looked for.
+    others = Redactor({"email", "phone", "key", "ip"} - {kind})
+    assert secret in shown(text, others)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1234567 times 89 is 110151463, as of 2024-05-06 at 12:30:45",
+        "look @ this, then a_function_with_a_long_name(argument_number_one)",
+        "on 127.0.0.1 and 192.168.0.7 and version 1.2.3",
+        "f = {'a': 1, 'b': 2}; x[3:4:5]; std::vector<int> v;",
+    ],
+)
+def test_prose_and_code_stay_as_they_are(text: str) -> None:
+    assert shown(text) == text
+
+
+def test_what_a_window_cuts_is_covered_as_far_as_it_is_there() -> None:
+    assert shown("so write to mara.lind@har") == "so write to " + COVER * 13
+    assert shown("@harbourmail.example is theirs") == COVER * 20 + " is theirs"
+    assert shown("dial +49 30 90") == "dial " + COVER * 3 + " " + COVER * 2 + " " + COVER * 2
+    assert shown("use ghp_16C7e42F29") == "use " + COVER * 14
+
+
+def test_listed_words_are_covered_as_whole_words_whatever_their_case() -> None:
+    redactor = Redactor((), ("Heron Street", "öre", "港口"))
+    assert (
+        shown("HERON STREET 5, heron streets", redactor)
+        == f"{COVER * 5} {COVER * 6} 5, heron streets"
+    )
+    assert shown("fem Öre, före", redactor) == f"fem {COVER * 3}, före"
+    assert shown("在港口吃饭", redactor) == f"在{COVER * 2}吃饭"
+
+
+@given(st.text(st.sampled_from("a@.1-+ :/İß\n\u202e\U0001f600k_"), max_size=80))
+def test_covering_keeps_length_white_space_and_places(text: str) -> None:
+    redactor = Redactor(("email", "phone", "key", "ip"), ("a k", "ß"))
+    found = shown(text, redactor)
+    assert len(found) == len(text)
+    assert all(a == b or (b == COVER and not a.isspace()) for a, b in zip(text, found, strict=True))
+    spans = redactor.spans(text)
+    assert all(end <= start for (_, _, end), (_, start, _) in itertools.pairwise(spans))
+
+
+@pytest.fixture
+def private_run(tmp_path: Path, tiny_folders: list[Path]) -> Path:
+    """A run whose texts, labels and failures hold an address, a number and a key."""
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_folders[0], folder)
+    told = f" {EMAIL} {PHONE} {KEY} "
+    with duckdb.connect(str(folder / "run.duckdb")) as connection:
+        for table in ("examples", "reservoir"):
+            # One token more, at the front: activations and roles grow with it.
+            connection.execute(
+                f"UPDATE {table} SET text = '{told}' || text[{len(told) + 1}:] "
+                f"WHERE length(text) > {len(told) + 20}"
+            )
+        connection.execute(
+            f"UPDATE labels SET text = 'mail to {EMAIL}', explanation = 'they wrote {KEY}', "
+            f"keywords = ['{EMAIL}', 'ferry']"
+        )
+        connection.execute(f"UPDATE scores SET text = 'mail to {EMAIL}'")
+        connection.execute(f"UPDATE label_failures SET detail = 'answered {PHONE}'")
+    return folder
+
+
+def built(run: Path, out: Path, **settings: object) -> SiteReport:
+    site = SiteSettings.model_validate({**SMALL.model_dump(), "out": str(out), **settings})
+    return build_site([run], out, site, workers=1)
+
+
+def leaks(out: Path) -> set[str]:
+    """The files of a site that hold any part of a secret, packed scripts and tables unpacked."""
+    secrets = ("mara.lind", "harbourmail", "901820", KEY[4:20])
+    found = set()
+    for path in sorted(path for path in out.rglob("*") if path.is_file()):
+        if path.suffix == ".parquet":
+            text = str(pq.read_table(path).to_pylist())
+        elif path.suffix == ".duckdb":
+            with RunStore(path) as store:
+                text = str(store.dump())
+        elif path.parent.name == "d" or path.name == "texts.js":
+            header, texts, _ = unpacked(path.read_bytes())
+            text = str(header) + "".join("".join(pieces) for pieces in texts)
+        else:
+            text = path.read_bytes().decode("utf-8", "replace")
+        # Tokens stand in elements of their own.
+        text = re.sub(r"<[^>]*>", "", text)
+        if any(secret in text for secret in secrets):
+            found.add(path.relative_to(out).as_posix())
+    return found
+
+
+def test_no_file_of_a_site_holds_what_was_covered(private_run: Path, tmp_path: Path) -> None:
+    built(private_run, tmp_path / "open", redact=(), downloads="database")
+    assert {path.partition("/")[0] for path in leaks(tmp_path / "open")} >= {"api", "data", "m"}
+    built(private_run, tmp_path / "site", downloads="database")
+    assert leaks(tmp_path / "site") == set()
+    assert COVER in (tmp_path / "site" / "directions.html").read_text("utf-8")
+
+
+def test_the_run_itself_stays_as_it_was(private_run: Path, tmp_path: Path) -> None:
+    before = (private_run / "run.duckdb").read_bytes()
+    built(private_run, tmp_path / "site")
+    assert (private_run / "run.duckdb").read_bytes() == before
+
+
+def test_pages_say_how_much_was_covered(private_run: Path, tmp_path: Path) -> None:
+    built(private_run, tmp_path / "site")
+    with RunStore(private_run / "run.duckdb") as store:
+        every = list(store.every_text())
+    holds = sum(EMAIL in text for text in every)
+    assert holds > 0
+    for name in ("m/pico-chat/index.html", "downloads.html"):
+        page = (tmp_path / "site" / name).read_text("utf-8")
+        assert f"{holds} e-mail address" in page
+        assert f"in {holds} of the {len(every)} texts" in page
+
+
+def test_other_settings_of_redaction_make_pages_again(private_run: Path, tmp_path: Path) -> None:
+    assert built(private_run, tmp_path / "site").made > 10
+    again = built(private_run, tmp_path / "site")
+    words = tmp_path / "words.txt"
+    words.write_text("# ours\nferry\n", encoding="utf-8")
+    changed = built(private_run, tmp_path / "site", words=str(words))
+    assert changed.made > again.made
+    assert built(private_run, tmp_path / "site", redact=()).made == changed.made
+
+
+def test_a_list_of_words_that_cannot_be_read_is_refused(private_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(SiteError, match=r"site\.words.*cannot be read"):
+        built(private_run, tmp_path / "site", words=str(tmp_path / "none.txt"))
+    (tmp_path / "empty.txt").write_text("\n# nothing\n", encoding="utf-8")
+    with pytest.raises(SiteError, match="has none"):
+        built(private_run, tmp_path / "site", words=str(tmp_path / "empty.txt"))
+    assert not (tmp_path / "site").exists()
