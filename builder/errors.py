@@ -12,11 +12,12 @@ WeightAtlasError
 ├── StoreError         the run's database or shard files
 │   └── DiskFullError  no space is left where the run or the site is written
 └── SiteError          the site cannot be built from the runs given
+    └── WarnedError    warnings that were asked to stop the build
 
 A single label that fails is no exception but a value: :class:`builder.records.LabelFailure`.
 Exit codes: the command line ends with 2 when the request was wrong (``ConfigError``,
 ``CheckpointError``, ``CorpusError``, ``SiteError``) or the disk is full, and with 1 when the work
-failed.
+failed or warnings stopped it (``WarnedError``).
 """
 
 from __future__ import annotations
@@ -76,6 +77,12 @@ class SiteError(WeightAtlasError):
     """The site cannot be built from the runs given, or not where it should be."""
 
     exit_code = 2
+
+
+class WarnedError(SiteError):
+    """Warnings about a site, where any was asked to stop the build; nothing was changed."""
+
+    exit_code = 1
 
 
 #: What was typed or raised elsewhere is repeated in messages up to this many characters.

@@ -7,10 +7,9 @@ is given again. What a stage took (seconds, peak memory) stands in ``stages/`` i
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,17 +35,23 @@ from builder.scan_stage import plan_units, scan_executor, scan_job, scan_units
 if TYPE_CHECKING:
     from builder.endpoint.estimate import Estimate
     from builder.findings.bundle import Import
+    from builder.pages.forecast import Forecast
     from builder.pages.site import SiteReport
 
 
-def build(run: Run) -> SiteReport:
-    """The site of one run, after every stage in order; finished stages are skipped."""
+def build(
+    run: Run, *, strict: bool = False, on_forecast: Callable[[Forecast], object] = lambda _: None
+) -> SiteReport:
+    """The site of one run, after every stage in order; finished stages are skipped.
+
+    ``strict`` and ``on_forecast`` as for :func:`make_site`.
+    """
     preflight(run)
     make_directions(run)
     make_scan(run)
     make_labels(run)
     make_scores(run)
-    return add_to_site([run.folder], run.settings.site)
+    return add_to_site([run.folder], run.settings.site, strict=strict, on_forecast=on_forecast)
 
 
 #: The stages in order, as :func:`preflight` and the command line name them.
@@ -258,7 +263,13 @@ def make_scores(run: Run, *, retry_failed: bool = False, batch: bool = False) ->
     return make_scores(run, retry_failed=retry_failed, batch=batch)
 
 
-def add_to_site(runs: Sequence[Path], settings: SiteSettings) -> SiteReport:
+def add_to_site(
+    runs: Sequence[Path],
+    settings: SiteSettings,
+    *,
+    strict: bool = False,
+    on_forecast: Callable[[Forecast], object] = lambda _: None,
+) -> SiteReport:
     """The site of these run folders and of those beside them that it holds already.
 
     A model whose run folder is not beside them, or cannot be read, leaves the site; the report's
@@ -277,14 +288,24 @@ def add_to_site(runs: Sequence[Path], settings: SiteSettings) -> SiteReport:
             lost.append(f"{name} is no longer in {settings.out}: {error}")
         else:
             beside.append(place)
-    report = make_site([*beside, *runs], settings)
-    return dataclasses.replace(report, warnings=(*lost, *report.warnings))
+    return make_site(
+        [*beside, *runs], settings, warnings=lost, strict=strict, on_forecast=on_forecast
+    )
 
 
-def make_site(runs: Sequence[Path], settings: SiteSettings) -> SiteReport:
+def make_site(
+    runs: Sequence[Path],
+    settings: SiteSettings,
+    *,
+    warnings: Sequence[str] = (),
+    strict: bool = False,
+    on_forecast: Callable[[Forecast], object] = lambda _: None,
+) -> SiteReport:
     """A site rendered from these run folders; needs neither model nor network.
 
-    Directions of runs with the same base are compared where the folders hold them.
+    Directions of runs with the same base are compared where the folders hold them. ``warnings``
+    are told with those of the site; ``strict`` makes any of them a WarnedError, and nothing of the
+    site changes. ``on_forecast`` is told of the size before pages are made.
     """
     from builder.labels.upkeep import refresh_labels
     from builder.pages.site import build_site
@@ -294,12 +315,20 @@ def make_site(runs: Sequence[Path], settings: SiteSettings) -> SiteReport:
         for folder in runs:
             refresh_labels(folder / "run.duckdb")
         comparisons, faults = compare_runs(runs)
-        report = build_site(runs, out, settings, comparisons)
+        report = build_site(
+            runs,
+            out,
+            settings,
+            comparisons,
+            on_forecast=on_forecast,
+            warnings=(*warnings, *faults),
+            strict=strict,
+        )
     for folder in runs:
         facts = {"pages": report.pages, "bytes": report.bytes}
         wanted = digest_of(settings.model_dump())
         record_stage(folder, "site", wanted, cost, facts)
-    return dataclasses.replace(report, warnings=(*report.warnings, *faults))
+    return report
 
 
 def missing_furniture(settings: SiteSettings) -> list[str]:

@@ -78,6 +78,8 @@ def make_parser() -> argparse.ArgumentParser:
                 metavar="SOURCE",
                 help="scan a further file, folder or dataset too; may be repeated",
             )
+        if name == "build":
+            _add_strict(sub)
         if name == "label":
             _add_label(sub)
         elif name == "score":
@@ -106,6 +108,8 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder of findings (default: that of the recipes, else findings if it is there)",
     )
+    _add_set(sub, "change a setting of the site, such as site.examples=10; may be repeated")
+    _add_strict(sub)
 
     sub = add("diff", do.diff, "say what changed between two built sites")
     sub.add_argument("old", type=Path, metavar="OLD", help="folder of a built site")
@@ -177,13 +181,21 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_set(sub: Any) -> None:
+def _add_strict(sub: Any) -> None:
+    sub.add_argument(
+        "--strict", action="store_true", help="a warning ends it with 1, and the site stays"
+    )
+
+
+def _add_set(
+    sub: Any, about: str = "change a setting, such as scan.top=10; may be repeated"
+) -> None:
     sub.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change a setting, such as scan.top=10; may be repeated",
+        help=about,
     )
 
 

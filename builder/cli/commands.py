@@ -8,11 +8,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from builder.cli.named_run import direction_run, named_run
+from builder.cli.named_run import direction_run, named_run, site_settings
 from builder.cli.printing import (
     print_base,
     print_changes,
     print_exported,
+    print_forecast,
     print_plan,
     print_requests,
     print_status,
@@ -26,7 +27,7 @@ def build(options: argparse.Namespace) -> int:
     from builder import pipeline
 
     run = named_run(options)
-    report = pipeline.build(run)
+    report = pipeline.build(run, strict=options.strict, on_forecast=print_forecast)
     print_status(pipeline.status(run.folder))
     print_warnings(report.warnings)
     print(f"{report.pages} pages, {report.bytes / 2**20:.1f} MB")
@@ -132,7 +133,6 @@ def score(options: argparse.Namespace) -> int:
 def render(options: argparse.Namespace) -> int:
     """The site of run folders."""
     from builder import pipeline
-    from builder.config import SiteSettings
     from builder.run_folder import existing_run
 
     runs = [existing_run(place) for place in options.runs]
@@ -143,8 +143,14 @@ def render(options: argparse.Namespace) -> int:
         if (value := getattr(options, name)) is not None
     }
     found = _findings(options.findings, [run.settings.site.findings for run in runs])
-    settings = SiteSettings.model_validate(first.model_dump() | given | {"findings": found})
-    report = pipeline.make_site(options.runs, settings)
+    site = first.model_dump(mode="json", exclude_none=True) | given
+    site.pop("findings", None)
+    if found is not None:
+        site["findings"] = found
+    settings = site_settings(site, options.set)
+    report = pipeline.make_site(
+        options.runs, settings, strict=options.strict, on_forecast=print_forecast
+    )
     print_warnings(report.warnings)
     print(f"{report.pages} pages, {report.bytes / 2**20:.1f} MB")
     for line in pipeline.missing_furniture(settings):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder.errors import ConfigError
+from builder.errors import ConfigError, shown
 
 if TYPE_CHECKING:
+    from builder.config import SiteSettings
     from builder.run_folder import Run
 
 
@@ -55,6 +57,22 @@ def direction_run(options: argparse.Namespace) -> Run:
     if is_run_folder(folder):  # what the flags leave out is as it is there
         return read_run(folder, overrides)
     return checked_run(Run(folder, settings))
+
+
+def site_settings(site: dict[str, Any], overrides: Sequence[str]) -> SiteSettings:
+    """The settings of a site with ``site.key=value`` on top; raises ConfigError for any other."""
+    from builder.config import apply_override, parse_settings
+
+    # A whole recipe, so that faults are found and told as they are in one.
+    table: dict[str, Any] = {"name": "site", "model": {"tuned": "none"}, "site": site}
+    for override in overrides:
+        if not override.strip().startswith("site."):
+            raise ConfigError(
+                f"--set {shown(override)}: runs are rendered as they are; only settings of the "
+                "site can be changed here, such as site.examples=10"
+            )
+        apply_override(table, override)
+    return parse_settings(table, where="render").site
 
 
 def compute_flags(options: argparse.Namespace) -> list[str]:

@@ -14,6 +14,7 @@ from builder.errors import printable, shown
 if TYPE_CHECKING:
     from builder.endpoint.estimate import Estimate
     from builder.pages.api.changes import SiteChanges
+    from builder.pages.forecast import Forecast
 
 
 def print_plan(plan: dict[str, Any], *, as_json: bool) -> None:
@@ -92,6 +93,15 @@ def print_exported(written: Mapping[str, int], left_out: Mapping[str, int], out:
     for what, count in left_out.items():
         print(f"left out: {count:,} {what}")
     print(f"in {printable(str(out))}")
+
+
+def print_forecast(found: Forecast) -> None:
+    """How large a site will be, on stderr, before its pages are made."""
+    size = f"{found.bytes / 1e6:,.0f} MB" if found.bytes >= 1e6 else f"{found.bytes / 1e3:,.0f} kB"
+    print(
+        f"{found.directions:,} directions: about {size}, {found.each / 1000:,.0f} kB each",
+        file=sys.stderr,
+    )
 
 
 def print_warnings(warnings: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ import importlib.metadata
 import ipaddress
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -81,7 +81,7 @@ class Redactor:
 
     def __init__(self, kinds: Iterable[str], words: Iterable[str] = ()) -> None:
         """``kinds`` are of KINDS; ``words`` are found whatever their case, as whole words."""
-        self.kinds = tuple(kind for kind in KINDS if kind in set(kinds))
+        self.kinds = tuple(kind for kind in _FINDERS if kind in set(kinds))
         self.words = tuple(sorted({_folded(word.strip()) for word in words} - {""}))
         self._words = AhoCorasick(self.words) if self.words else None
         self._keys: list[re.Pattern[str]] = []
@@ -187,12 +187,11 @@ class Redactor:
                 yield "word", start, end
 
 
-_FINDERS = {
+_FINDERS: dict[str, Callable[[Redactor, str], Iterator[Span]]] = {
     "email": Redactor._emails,
     "phone": Redactor._phones,
     "key": Redactor._secrets,
     "ip": Redactor._ips,
-    "word": lambda _, __: (),
 }
 
 

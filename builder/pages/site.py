@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from builder.assets import asset_dir
 from builder.config import SiteSettings
-from builder.errors import DiskFullError, SiteError, is_disk_full
+from builder.errors import DiskFullError, SiteError, WarnedError, is_disk_full, shown
 from builder.pages import beside, links
+from builder.pages.api import sources as api_sources
 from builder.pages.direction_job import DirectionJob, direction_files
 from builder.pages.example_view import texts_script
 from builder.pages.finding_view import finding_pages
@@ -41,6 +42,9 @@ from builder.pages.token_data import TokenRow, commonest_tokens, token_scripts
 from builder.pages.triage_data import ORDERS, triage_script
 from builder.pages.views import MIN_TOKENS, RunView, database, read_run
 from builder.store import LEAST_RARE, MOST_RARE, RARE, RunStore
+
+#: Sources without a licence that a warning names.
+_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,8 @@ def build_site(
     *,
     on_forecast: Callable[[Forecast], object] = lambda _: None,
     workers: int | None = None,
+    warnings: Sequence[str] = (),
+    strict: bool = False,
 ) -> SiteReport:
     """Builds the site of these run folders in ``out`` and says what was done.
 
@@ -73,6 +79,8 @@ def build_site(
     Files of earlier builds that are no more are removed; what no build has written is left alone;
     pages that would be the same are not made again. ``on_forecast`` is told of the size before
     pages are made, by ``workers`` processes (None: as many as there are processor cores).
+    ``warnings`` are those of the caller, before those of the site; ``strict`` makes any of them
+    a WarnedError that names all.
     Raises SiteError if ``out`` holds other things, if two runs have one name, if the site would
     be larger than ``settings.largest_mb`` or a file cannot be written, DiskFullError if the disk is
     full, StoreError or ConfigError if a run cannot be read. Then nothing in ``out`` has changed.
@@ -91,8 +99,13 @@ def build_site(
             covered[run.name] = found
         _refuse_equal_names([run for run, _ in opened])
         build = _Build(opened, settings, comparisons or {}, workers, covered, redactor.digest)
+        told = (*warnings, *build.warnings())
+        if strict and told:
+            raise WarnedError(
+                "\n  ".join([f"{out}: nothing was changed, for there are warnings:", *told])
+            )
         try:
-            return build.into(out, on_forecast)
+            return build.into(out, on_forecast, told)
         except OSError as error:
             if is_disk_full(error):
                 raise DiskFullError(
@@ -125,7 +138,14 @@ class _Build:
         self._renderer = Renderer(settings.title, settings.url, self._findings, settings.authors)
         self._overviews: dict[str, Overview] = {}
 
-    def into(self, out: Path, on_forecast: Callable[[Forecast], object]) -> SiteReport:
+    def warnings(self) -> Iterator[str]:
+        """All that is to be said of the runs and findings, known before any page is made."""
+        yield from _warnings(self._runs)
+        yield from self._findings.warnings
+
+    def into(
+        self, out: Path, on_forecast: Callable[[Forecast], object], warnings: tuple[str, ...]
+    ) -> SiteReport:
         """Makes what is not there already, and then puts it in its place."""
         folder = SiteFolder(out)
         commonest: dict[str, tuple[TokenRow, ...]] = {}
@@ -177,7 +197,7 @@ class _Build:
             written=written,
             removed=removed,
             bytes=size,
-            warnings=(*_warnings(self._runs), *self._findings.warnings),
+            warnings=warnings,
         )
 
     def _names(self, run: RunView, store: RunStore, by: str) -> list[str]:
@@ -326,3 +346,9 @@ def _warnings(runs: Sequence[RunView]) -> Iterator[str]:
             )
         if states["failed"]:
             yield f"{run.title}: the labeler failed on {states['failed']} poles"
+        without = [source["name"] for source in api_sources(run) if not source.get("licence")]
+        if without:
+            named = ", ".join(map(shown, without[:_NAMED])) + (" ..." if without[_NAMED:] else "")
+            yield (
+                f"{run.title}: no licence is stated for texts of {named} (corpus.sources.licence)"
+            )
