@@ -11,6 +11,7 @@ WeightAtlasError
 ├── LabelerError       the labeler as a whole cannot work (no key, no endpoint, budget)
 ├── StoreError         the run's database or shard files
 │   └── DiskFullError  no space is left where the run or the site is written
+├── PublishError       a built site that is not fit to be published, or could not be
 └── SiteError          the site cannot be built from the runs given
     └── WarnedError    warnings that were asked to stop the build
 
@@ -71,6 +72,10 @@ class DiskFullError(StoreError):
     """No space is left where the run or the site is written; finished work is kept."""
 
     exit_code = 2
+
+
+class PublishError(WeightAtlasError):
+    """A built site that is not fit to be published, or that could not be put where it should."""
 
 
 class SiteError(WeightAtlasError):

@@ -111,6 +111,24 @@ def make_parser() -> argparse.ArgumentParser:
     _add_set(sub, "change a setting of the site, such as site.examples=10; may be repeated")
     _add_strict(sub)
 
+    sub = add("publish", do.publish, "check a built site, and put it where a host takes it from")
+    sub.add_argument("site", type=Path, metavar="SITE", help="folder of a built site")
+    sub.add_argument(
+        "--to",
+        choices=("gh-pages", "folder", "actions", "space"),
+        help="a branch, a clean copy (--out), a workflow, a static Space (default: only check)",
+    )
+    sub.add_argument("--out", type=Path, metavar="DIR", help="new folder, for folder and space")
+    sub.add_argument(
+        "--repo",
+        metavar="PLACE",
+        help="repository: folder or address; of a space OWNER/NAME (default: this folder)",
+    )
+    sub.add_argument("--branch", default="gh-pages", help="for gh-pages (default: gh-pages)")
+    sub.add_argument("--push", action="store_true", help="send it, too")
+    sub.add_argument("--orphan", action="store_true", help="a branch without its history")
+    sub.add_argument("--strict", action="store_true", help="a warning ends it with 1")
+
     sub = add("diff", do.diff, "say what changed between two built sites")
     sub.add_argument("old", type=Path, metavar="OLD", help="folder of a built site")
     sub.add_argument("new", type=Path, metavar="NEW", help="folder of a later one")

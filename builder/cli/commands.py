@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from builder.cli.named_run import direction_run, named_run, site_settings
 from builder.cli.printing import (
@@ -20,6 +21,9 @@ from builder.cli.printing import (
     print_warnings,
 )
 from builder.errors import ConfigError, shown
+
+if TYPE_CHECKING:
+    from builder.publish.checks import Checked
 
 
 def build(options: argparse.Namespace) -> int:
@@ -157,6 +161,58 @@ def render(options: argparse.Namespace) -> int:
         print(line)
     print(f"open {report.home}")
     return 0
+
+
+def publish(options: argparse.Namespace) -> int:
+    """Checks a site, all that is wrong at once; then puts it where it was asked to be."""
+    from builder.publish.checks import check_site
+
+    to = options.to
+    if options.out is None and (to == "folder" or (to == "space" and not options.push)):
+        raise ConfigError(f"--to {to}: say with --out which new folder the copy goes into")
+    if options.push and to == "space" and not options.repo:
+        raise ConfigError("--to space --push: say with --repo OWNER/NAME which Space it is")
+    checked = check_site(options.site, to or "folder")
+    print_warnings(checked.warnings)
+    checked.refuse(strict=options.strict)
+    print(f"{len(checked.files):,} files, {checked.bytes / 2**20:.1f} MB, fit to be published")
+    if to == "gh-pages":
+        from builder.publish.branch import publish_branch
+
+        found = publish_branch(
+            checked,
+            options.repo or ".",
+            branch=options.branch,
+            push=options.push,
+            orphan=options.orphan,
+        )
+        same = " already" if found.is_same else ""
+        where = ", pushed to origin" if found.is_pushed else ""
+        print(f"{found.branch} is{same} at {found.commit[:12]} with this site{where}")
+    elif to == "actions":
+        from builder.publish.workflow import write_workflow
+
+        print(f"{write_workflow(checked, Path(options.repo or '.'))} written; commit and push it")
+        print("and choose GitHub Actions as the source in the settings of Pages")
+    elif to is not None:
+        _publish_copy(checked, options)
+    return 0
+
+
+def _publish_copy(checked: Checked, options: argparse.Namespace) -> None:
+    import tempfile
+
+    from builder.publish.copies import copy_site
+
+    with tempfile.TemporaryDirectory(prefix="weightatlas-") as scratch:
+        out = options.out or Path(scratch) / "space"
+        files = copy_site(checked, out, as_space=options.to == "space")
+        if options.out is not None:
+            print(f"{files:,} files in {out}")
+        if options.push and options.to == "space":
+            from builder.publish.space import upload_space
+
+            print(f"published at {upload_space(out, options.repo)}")
 
 
 def diff(options: argparse.Namespace) -> int:

@@ -46,7 +46,7 @@ class SiteFolder:
     def __init__(self, out: Path) -> None:
         self.out = out
         self._part = out / PART
-        self._owned = self._read_manifest()
+        self._owned = read_manifest(out)
         self._new: dict[str, Entry] = {}
         self._changed: list[str] = []
         if not self._owned:
@@ -119,7 +119,7 @@ class SiteFolder:
         return sorted(self._new)
 
     def _claim(self, path: str) -> Path:
-        if not _is_own(path):
+        if not is_own(path):
             raise SiteError(f"{path!r}: not a path inside a site")
         if path in self._new:
             raise SiteError(f"{path}: two pages of the site would have this address")
@@ -153,21 +153,6 @@ class SiteFolder:
     def give_up(self) -> None:
         """Removes what was rendered and never moved."""
         self._remove_part()
-
-    def _read_manifest(self) -> dict[str, Entry]:
-        path = self.out / MANIFEST
-        if not path.is_file():
-            return {}
-        try:
-            listed = json.loads(path.read_text(encoding="utf-8"))
-            files = listed["files"] if listed["generator"] == "weightatlas" else None
-        except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
-            raise SiteError(f"{path}: not a manifest of weightatlas: {error}") from error
-        if isinstance(files, list):  # of a version that listed names only
-            files = {name: ["", -1, ""] for name in files if isinstance(name, str)}
-        if not isinstance(files, dict) or not all(map(_is_own, files)):
-            raise SiteError(f"{path}: not a manifest of weightatlas; nothing was changed")
-        return {name: _entry(values) for name, values in files.items()}
 
     def _write_manifest(self, files: Mapping[str, Entry]) -> None:
         # One line a file: the manifest lies in people's repositories.
@@ -211,7 +196,28 @@ class SiteFolder:
             shutil.rmtree(self._part)
 
 
-def _is_own(path: object) -> bool:
+def read_manifest(out: Path) -> dict[str, Entry]:
+    """Every file that builds have put into a folder; empty without a manifest.
+
+    Raises SiteError for a manifest that no build wrote.
+    """
+    path = out / MANIFEST
+    if not path.is_file():
+        return {}
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        files = listed["files"] if listed["generator"] == "weightatlas" else None
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
+        raise SiteError(f"{path}: not a manifest of weightatlas: {error}") from error
+    if isinstance(files, list):  # of a version that listed names only
+        files = {name: ["", -1, ""] for name in files if isinstance(name, str)}
+    if not isinstance(files, dict) or not all(map(is_own, files)):
+        raise SiteError(f"{path}: not a manifest of weightatlas; nothing was changed")
+    return {name: _entry(values) for name, values in files.items()}
+
+
+def is_own(path: object) -> bool:
+    """Whether a file of a site can have this path."""
     return (
         isinstance(path, str)
         and _OWN_PATH.match(path) is not None
