@@ -314,6 +314,10 @@ class SiteSettings(Section):
     redact: tuple[Literal["email", "phone", "key", "ip"], ...] = ("email", "phone", "key")
     #: File of further words and phrases to cover, one a line.
     words: str = ""
+    #: What readers are warned of, on the first page and each model's.
+    warning: Annotated[str, Field(max_length=2000)] = ""
+    #: Names of sources, or patterns such as ``WildChat*``, whose texts are shown on a click only.
+    blur: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = ()
 
 
 class Settings(Section):

@@ -117,8 +117,14 @@
     };
   };
 
+  // A text of a source that readers are warned of stands behind a click, as in the page itself.
+  const veil = (header, source, ...content) => (header.veiled?.includes(source)
+    ? [make("details", "veil", make("summary", "", "Show text from ", make("bdi", "", ...boxed(header.sources[source]))), ...content)]
+    : content);
+
   // One example as the page writes it: head, text, and the rest of its window on demand.
-  const article = (row, item, source) => {
+  const article = (row, item, header) => {
+    const source = header.sources[row[5]];
     const [pole, role, lists, value, distance, , doc, duplicates, repeats] = row;
     const anchor = `${POLES[pole]}-${ROLES[role]}-${doc}`;
     const element = document.getElementById(anchor) ?? make("article");
@@ -134,7 +140,7 @@
     if (duplicates) head.append(" ", make("span", "dup", `+${plural(duplicates, "near-duplicate")}`));
     if (repeats) head.append(" ", make("span", "dup", `+${whole(repeats)} alike up to the peak`));
     item.paragraph = textOf("Text of the example; arrow keys read its values");
-    element.replaceChildren(head, item.paragraph);
+    const content = [item.paragraph];
     if (item.peak > item.context || item.peak + item.context < item.text.tokens - 1) {
       const more = make("button", "more", "More context");
       more.type = "button";
@@ -147,8 +153,9 @@
           : "More context";
         draw(item);
       });
-      element.append(more);
+      content.push(more);
     }
+    element.replaceChildren(head, ...veil(header, row[5], ...content));
     return element;
   };
 
@@ -161,7 +168,7 @@
         text: texts[index], ...cut(texts[index].tokens), start: row[9], peak: row[10],
         roles: spread(row[11], texts[index].tokens), role: row[1], context: header.context, open: false,
       };
-      found[row[0]].push(article(row, item, header.sources[row[5]]));
+      found[row[0]].push(article(row, item, header));
       state.drawn.push(item);
       draw(item);
     });
@@ -221,7 +228,7 @@
           make("span", "role", ROLES[role]), " ",
           make("span", "source", make("bdi", "", ...boxed(random.header.sources[source])), ` #${doc}`));
         if (duplicates) head.append(" ", make("span", "dup", `+${plural(duplicates, "near-duplicate")}`));
-        const element = make("article", "random", head, item.paragraph);
+        const element = make("article", "random", head, ...veil(random.header, source, item.paragraph));
         element.dataset.role = ROLES[role];
         sides[pole].append(element);
         state.drawn.push(item);
@@ -257,9 +264,12 @@
     const random = judged.parts.some(([, rows]) => rows.some(([place]) => place < 0)) ? await randomTexts() : null;
     const textCell = (place, marked, seen) => {
       if (Array.isArray(place)) return make("td", "", place[1] || `document ${place[0]}`);
-      if (place < 0) return make("td", "", quote(random.texts[~place], marked || [seen ? seen[0] : 0], marked, seen));
+      if (place < 0) {
+        const line = quote(random.texts[~place], marked || [seen ? seen[0] : 0], marked, seen);
+        return make("td", "", ...veil(random.header, random.header.windows[~place][0], line));
+      }
       const row = header.examples[place];
-      const link = make("a", "", quote(page.texts[place], marked || [row[10]], marked, seen));
+      const link = make("a", "", header.veiled?.includes(row[5]) ? `document ${row[6]}` : quote(page.texts[place], marked || [row[10]], marked, seen));
       link.href = `#${POLES[row[0]]}-${ROLES[row[1]]}-${row[6]}`;
       return make("td", "", link);
     };

@@ -94,13 +94,19 @@
     page.header.examples.forEach((row, at) => {
       const list = found[row[0] ? "min" : "max"];
       if (!(row[2] & 1) || list.length >= EXAMPLES) return;
+      const meta = [row[3], page.header.sources[row[5]], row[6]];
+      // Nothing is quoted from sources that readers are warned of.
+      if (page.header.veiled?.includes(row[5])) {
+        list.push([[], "", ["hidden here; shown on a click on the direction\u2019s page"], ...meta]);
+        return;
+      }
       const { pieces } = page.texts[at];
       const peak = pieces.findIndex((piece) => piece.first + piece.tokens > row[10]);
       const text = (from, to) => pieces.slice(Math.max(0, from), to).map((piece) => piece.text.replaceAll("\n", " \u21b5 "));
       list.push([
         [peak > AROUND || row[9] ? "\u2026" : "", ...text(peak - AROUND, peak)], pieces[peak]?.text ?? "",
         [...text(peak + 1, peak + 1 + AROUND), pieces.length > peak + 1 + AROUND ? "\u2026" : ""],
-        row[3], page.header.sources[row[5]], row[6],
+        ...meta,
       ]);
     });
     return found;

@@ -72,7 +72,14 @@ class DirectionJob:
         ]
         runs = [run for run, _ in opened]
         settings = self._settings
-        renderer = Renderer(settings.title, settings.url, self._findings, settings.authors)
+        renderer = Renderer(
+            settings.title,
+            settings.url,
+            self._findings,
+            settings.authors,
+            settings.warning,
+            settings.blur,
+        )
         nearby = Neighbourhood(runs, self._comparisons)
         readers: dict[int, PageReader] = {}
 

@@ -20,6 +20,7 @@ from builder.pages.packed import Packer
 from builder.pages.score_view import STRATUM_NAMES, PoleScores, Texts, pole_scores
 from builder.pages.similar_view import SimilarLabels, SimilarView
 from builder.pages.spans import STEPS, Pieces, Scale
+from builder.pages.veils import veiled_by, veiled_places
 from builder.pages.views import DirectionView, RunView
 from builder.records import (
     ANY_ROLE,
@@ -90,6 +91,7 @@ class PageReader:
     def __init__(self, run: RunView, store: RunStore, site: SiteSettings) -> None:
         self._run, self._store, self._site = run, store, site
         self._documents = run.document_shares()
+        self._veiled = veiled_by(site.blur)
         reservoir, held_out = store.reservoir(), store.held_out()
         #: The random documents of the run, in the order of their file.
         self.texts: list[Window] = [*reservoir, *held_out]
@@ -134,6 +136,7 @@ class PageReader:
             **pack(examples, packer),
             "between": pack_between(read.between, self._places, packer, opening(site.context)),
         }
+        header |= veiled_places(header["sources"], self._veiled)
         scores = self._scores(item, read.scores, every, examples)
         header["judged"] = {pole: held.judged for pole, held in scores.items() if held}
         header["histograms"] = _histograms(read.histograms, extents)
@@ -173,7 +176,7 @@ class PageReader:
         for pole in POLES:
             view = item.poles[pole]
             chance = chance_of(self._run.control_scores, view.score.score) if view.score else ()
-            texts = Texts(pole, lists, shown, self.texts, self._held_out)
+            texts = Texts(pole, lists, shown, self.texts, self._held_out, self._veiled)
             found[pole] = pole_scores(view, held, texts, chance)
         return found
 

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from builder.pages.packed import Packer
 from builder.pages.spans import Scale, highlight, near_peak, plain
+from builder.pages.veils import Veiled, veiled_places
 from builder.records import ANY_ROLE, POLES, ROLES, Example, Pole, Range, Window
 
 #: Examples at each pole that stand in the page itself; the others come with its script.
@@ -152,8 +153,11 @@ def role_runs(roles: Sequence[int]) -> list[list[int]] | int:
     return runs
 
 
-def texts_script(windows: Sequence[Window]) -> bytes:
-    """The file of random documents that the pages of all directions of a run refer to by place."""
+def texts_script(windows: Sequence[Window], veiled: Veiled) -> bytes:
+    """The file of random documents that the pages of all directions of a run refer to by place.
+
+    ``veiled`` says of which sources texts are shown on a click only.
+    """
     packer = Packer()
     sources: dict[str, int] = {}
     texts = [packer.text(window) for window in windows]
@@ -161,7 +165,8 @@ def texts_script(windows: Sequence[Window]) -> bytes:
         [sources.setdefault(plain(window.source), len(sources)), window.doc_id, window.start]
         for window in windows
     ]
-    return packer.file("texts", {"sources": list(sources), "windows": rows, "texts": texts})
+    header = {"sources": list(sources), "windows": rows, "texts": texts}
+    return packer.file("texts", header | veiled_places(list(sources), veiled))
 
 
 def _key(example: Example) -> tuple[str, str, int]:

@@ -52,6 +52,7 @@ class MadeOf:
             has_findings,
             settings.examples,
             settings.context,
+            settings.blur,
             run.name,
             run.title,
             run.base,

@@ -22,6 +22,7 @@ from builder.pages.label_view import BEYOND, NOT_A_MODEL, REASONS
 from builder.pages.links import root_of
 from builder.pages.score_view import STRATUM_NAMES
 from builder.pages.spans import LONGEST_LABEL, LONGEST_REMARK, brief, plain, visible
+from builder.pages.veils import veiled_by
 from builder.pages.views import CONTROL_LESSONS
 from builder.pages.written import lens_tokens, score_table, told_briefly
 from builder.records import CONTROLS, HAND
@@ -53,7 +54,12 @@ class Renderer:
         site_url: str = "",
         findings: Findings | None = None,
         authors: Sequence[str] = (),
+        warning: str = "",
+        blur: Sequence[str] = (),
     ) -> None:
+        """``warning`` is told on the first page and each model's; texts of the sources that
+        ``blur`` names are shown on a click.
+        """
         # ruff wants autoescape stated; it is, for every template whatever its name.
         self._environment = Environment(
             loader=FileSystemLoader(asset_dir() / "templates"),
@@ -87,6 +93,8 @@ class Renderer:
             site_title=site_title,
             site_url=site_url,
             authors=tuple(authors),
+            site_warning=warning,
+            veiled=veiled_by(blur),
             all_findings=findings or Findings(),
             policy=CONTENT_SECURITY_POLICY,
             version=__version__,

@@ -19,6 +19,7 @@ from builder.pages.example_view import ExampleView, anchor_of
 from builder.pages.formats import fixed
 from builder.pages.label_view import BY_COSINE, JUDGES_BY_RULE, Answer, PoleView, ScoreView
 from builder.pages.spans import plain
+from builder.pages.veils import Veiled
 from builder.records import (
     POLES,
     RANKING,
@@ -262,10 +263,13 @@ class Texts:
         shown: Sequence[ExampleView],
         random: Sequence[Window],
         held_out: int,
+        veiled: Veiled = lambda _: False,
     ) -> None:
         """``examples`` are the joint lists by place, ``shown`` the rows of the page's own file,
         ``random`` the windows of the run's file, of which those from ``held_out`` on are held out.
+        Nothing is quoted of texts whose source is ``veiled``.
         """
+        self._veiled = veiled
         self._pole = pole
         self._examples = {(at, example.place): example for at in POLES for example in examples[at]}
         self._rows = {view.anchor: (at, view.example.window) for at, view in enumerate(shown)}
@@ -289,6 +293,8 @@ class Texts:
                 offset = kept.start - example.window.start
                 if offset <= item.first + first < offset + len(kept.token_ends):
                     return row, *_seen(item, marked, offset, len(kept.token_ends))
+            if self._veiled(plain(example.window.source)):
+                return [item.doc_id, ""], 0, 0
             part = example.window.part(item.first, item.length)
             return [item.doc_id, quoted(part, first)], 0, 0
         place = self._held_out + item.place

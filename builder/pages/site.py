@@ -40,6 +40,7 @@ from builder.pages.similar_view import SimilarLabels
 from builder.pages.spans import LONGEST_TOKEN, NEUTRAL
 from builder.pages.token_data import TokenRow, commonest_tokens, token_scripts
 from builder.pages.triage_data import ORDERS, triage_script
+from builder.pages.veils import veiled_by
 from builder.pages.views import MIN_TOKENS, RunView, database, read_run
 from builder.store import LEAST_RARE, MOST_RARE, RARE, RunStore
 
@@ -135,7 +136,14 @@ class _Build:
         self._findings, self._cited = read_findings(folder, opened)
         masks = [covered[run.name].mask for run in self._runs]
         self._job = DirectionJob(opened, settings, comparisons, self._findings, masks)
-        self._renderer = Renderer(settings.title, settings.url, self._findings, settings.authors)
+        self._renderer = Renderer(
+            settings.title,
+            settings.url,
+            self._findings,
+            settings.authors,
+            settings.warning,
+            settings.blur,
+        )
         self._overviews: dict[str, Overview] = {}
 
     def warnings(self) -> Iterator[str]:
@@ -254,7 +262,8 @@ class _Build:
         triage = triage_script(run, view.triggers).encode("utf-8")
         folder.put(links.triage_shard(run.name), triage)
         folder.put(
-            links.texts_script(run.name), texts_script([*store.reservoir(), *store.held_out()])
+            links.texts_script(run.name),
+            texts_script([*store.reservoir(), *store.held_out()], veiled_by(self._settings.blur)),
         )
         return commonest_tokens(run, peak_tokens)
 
