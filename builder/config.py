@@ -69,6 +69,10 @@ class ModelSettings(Section):
     adapter_base_revision: str | None = None
     #: How the site calls the pair; the tuned model's name when empty.
     title: str = ""
+    #: Which stage of training this model is (1: SFT, 2: DPO ...): runs with a number are followed
+    #: from stage to stage on the page that compares them. Without one, a run whose base is
+    #: another's tuned model follows that one.
+    stage: Count | None = None
 
 
 class DirectionSettings(Section):

@@ -127,7 +127,7 @@ def make_directions(run: Run) -> DirectionSet:
     settings = run.settings
     stamps = model_stamps(run)
     wanted = digest_of(
-        settings.model.model_dump(exclude={"title"}),
+        settings.model.model_dump(exclude={"title", "stage"}),
         settings.directions.model_dump(exclude={"device"}),
         [*stamps["tuned"], *stamps["base"]],
     )
@@ -139,6 +139,8 @@ def make_directions(run: Run) -> DirectionSet:
     with claimed(run), disk_errors(run.folder):
         save_spectra(run.folder / "spectra.parquet", directions)
         save_directions(run.directions_path, directions)
+        # Read a moment ago, so nothing is read again; they tell which runs have one base.
+        model_stamps(run, keep=True)
         record_stage(
             run.folder, "directions", wanted, cost, {"directions": len(directions.directions)}
         )
@@ -314,14 +316,14 @@ def make_site(
     with timed() as cost, disk_errors(out):
         for folder in runs:
             refresh_labels(folder / "run.duckdb")
-        comparisons, faults = compare_runs(runs)
+        found = compare_runs(runs)
         report = build_site(
             runs,
             out,
             settings,
-            comparisons,
+            found.near,
             on_forecast=on_forecast,
-            warnings=(*warnings, *faults),
+            warnings=(*warnings, *found.faults),
             strict=strict,
         )
     for folder in runs:
@@ -329,6 +331,28 @@ def make_site(
         wanted = digest_of(settings.model_dump())
         record_stage(folder, "site", wanted, cost, facts)
     return report
+
+
+def compare(runs: Sequence[Path]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What the runs in these folders have in common as plain values, and what was not compared.
+
+    See :func:`builder.pages.compare.summary.summary`. Nothing but their directions files is needed.
+    Raises ConfigError for a folder that is not there and where no two runs belong together.
+    """
+    from builder.pages.compare.summary import summary
+
+    for folder in runs:
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}: no such run folder")
+    found = compare_runs(list(dict.fromkeys(runs)))
+    if not found.groups:
+        reasons = "".join(f"\n  {fault}" for fault in found.faults)
+        raise ConfigError(
+            "no two of these runs can be compared: they need directions.safetensors and one base, "
+            "by its commit or the digests of its weights, or the base of one has to be the tuned "
+            f"model of another{reasons}"
+        )
+    return summary(found.groups), found.faults
 
 
 def missing_furniture(settings: SiteSettings) -> list[str]:

@@ -29,6 +29,7 @@ from builder.execute import read_json, run_lock, write_atomically, write_json
 #: Settings that change no result beyond rounding, or only what is made anew at every call.
 _FREE = (
     "model.title",
+    "model.stage",
     "directions.device",
     "scan.batch_tokens",
     "scan.device",

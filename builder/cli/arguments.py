@@ -19,6 +19,7 @@ examples:
   weightatlas build my.toml --set scan.top=10 --set 'corpus.max_documents=5000'
   weightatlas label runs/mine --model gpt-4.1-mini --plan
   weightatlas render runs/one runs/two --out site
+  weightatlas compare runs/sft runs/dpo
   weightatlas diff published site --fail-on lost,relabelled
 
 A command that is stopped, or killed, goes on where it was when it is given again.
@@ -128,6 +129,10 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--push", action="store_true", help="send it, too")
     sub.add_argument("--orphan", action="store_true", help="a branch without its history")
     sub.add_argument("--strict", action="store_true", help="a warning ends it with 1")
+
+    sub = add("compare", do.compare, "say what runs of one base have in common")
+    sub.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders, two or more")
+    sub.add_argument("--json", action="store_true", help="machine-readable, every match")
 
     sub = add("diff", do.diff, "say what changed between two built sites")
     sub.add_argument("old", type=Path, metavar="OLD", help="folder of a built site")

@@ -13,6 +13,7 @@ from builder.cli.named_run import direction_run, named_run, site_settings
 from builder.cli.printing import (
     print_base,
     print_changes,
+    print_compared,
     print_exported,
     print_forecast,
     print_plan,
@@ -213,6 +214,19 @@ def _publish_copy(checked: Checked, options: argparse.Namespace) -> None:
             from builder.publish.space import upload_space
 
             print(f"published at {upload_space(out, options.repo)}")
+
+
+def compare(options: argparse.Namespace) -> int:
+    """What runs of one base have in common."""
+    from builder import pipeline
+
+    found, faults = pipeline.compare(options.runs)
+    if options.json:
+        print(json.dumps(found, indent=1, allow_nan=False))
+    else:
+        print_compared(found)
+    print_warnings(faults)
+    return 0
 
 
 def diff(options: argparse.Namespace) -> int:

@@ -80,6 +80,47 @@ def print_changes(found: SiteChanges, kinds: Mapping[Any, str]) -> None:
     print(f"{found.matched:,} directions in both sites, {len(found.changes):,} changes")
 
 
+def print_compared(found: Mapping[str, Any]) -> None:
+    """What runs have in common: a matrix of each group, its pairs, its lines of stages."""
+    for group in found["groups"]:
+        names = [printable(name) for name in group["runs"]]
+        print(f"{len(names)} runs that belong together: share of the row's directions (and energy)")
+        print("that one of the column's run lies near")
+        width, wide = max(map(len, names)), max(12, *map(len, names))
+        print(f"  {'':{width}}" + "".join(f"  {name:>{wide}}" for name in names))
+        for name, cells in zip(names, group["matrix"], strict=True):
+            told = [
+                f"{cell['share']:.0%} ({cell['energy']:.0%})" if cell else "-" for cell in cells
+            ]
+            print(f"  {name:{width}}" + "".join(f"  {text:>{wide}}" for text in told))
+        for pair in group["pairs"]:
+            sides = pair["sides"]
+            print(
+                f"{' and '.join(printable(side['run']) for side in sides)}: "
+                f"{len(pair['matches']):,} matched at {pair['level']:.2f} or more, "
+                + ", ".join(f"{side['only']:,} only in {printable(side['run'])}" for side in sides)
+            )
+            for side in sides:
+                chance = ", ".join(
+                    f"{held['matched']} of {held['count']} {kind}"
+                    for kind, held in side["controls"].items()
+                )
+                print(f"  controls of {printable(side['run'])} that match: {chance or 'none made'}")
+        for line in group["lines"]:
+            how = "by model.stage" if line["known_by"] == "setting" else "by their weights"
+            print(f"stages, {how}: {' > '.join(map(printable, line['runs']))}")
+            for step in line["steps"]:
+                print(
+                    f"  {printable(step['one'])} > {printable(step['two'])}: "
+                    f"{step['kept']:,} kept, {step['rotated']:,} rotated, "
+                    f"{step['beside']:,} near a matched one, "
+                    f"{step['vanished']:,} vanished, {step['born']:,} born"
+                )
+            print(f"  {line['through']:,} of {line['followed']:,} followed through all stages")
+        for run, why in group["missing"].items():
+            print(f"not compared: {printable(run)} {printable(why)}")
+
+
 def _told(value: str | float | None) -> str:
     if value is None:
         return "nothing"

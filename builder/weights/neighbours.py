@@ -45,17 +45,23 @@ def nearest(
     ``block`` vectors. Time grows with n * candidates * d.
     """
     among = np.arange(len(vectors)) if candidates is None else np.flatnonzero(candidates)
-    return _nearest(vectors, vectors, among, count, block, to_others=True)
-
-
-def nearest_between(
-    a: npt.NDArray[np.float32], b: npt.NDArray[np.float32], count: int, *, block: int = _BLOCK
-) -> tuple[Indices, Cosines]:
-    """The ``count`` vectors of ``b`` [m, d] nearest to each of ``a`` [n, d], as in nearest.
-
-    Gives [n, k] with k = min(count, m); indices are those of ``b``.
-    """
-    return _nearest(a, b, np.arange(len(b)), count, block, to_others=False)
+    k = max(0, min(count, len(among)))
+    indices = np.full((len(vectors), k), -1, dtype=np.int64)
+    cosines = np.full((len(vectors), k), np.nan)
+    if not k:
+        return indices, cosines
+    rows = max(1, min(block, _TABLE // (8 * len(among))))
+    for start in range(0, len(vectors), rows):
+        here = unit(vectors[start : start + rows])
+        table = np.empty((len(here), len(among)))
+        for left in range(0, len(among), block):
+            columns = among[left : left + block]
+            np.matmul(here, unit(vectors[columns]).T, out=table[:, left : left + block])
+        np.round(table, _DECIMALS, out=table)
+        own = np.arange(start, start + len(here))[:, None] == among
+        table[own] = np.nan
+        _take_largest(table, among, indices[start : start + rows], cosines[start : start + rows])
+    return indices, cosines
 
 
 def with_neighbours(directions: Sequence[Direction], count: int = 5) -> list[Direction]:
@@ -83,60 +89,12 @@ def with_neighbours(directions: Sequence[Direction], count: int = 5) -> list[Dir
     ]
 
 
-def near_in(
-    own: Sequence[Direction], others: Sequence[Direction], count: int, floor: float
-) -> dict[Key, list[tuple[Key, float]]]:
-    """The ``count`` nearest of another run's directions, none below ``floor`` in magnitude.
-
-    For each direction of ``own``, nearest first; all of one d_model.
-    """
-    if not own or not others:
-        return {}
-    indices, cosines = nearest_between(_stacked(own), _stacked(others), count)
-    return {
-        (direction.id, direction.content_hash): [
-            ((others[index].id, others[index].content_hash), cosine)
-            for index, cosine in zip(row, values, strict=True)
-            if abs(cosine) >= floor
-        ]
-        for direction, row, values in zip(own, indices.tolist(), cosines.tolist(), strict=True)
-    }
-
-
 def _stacked(directions: Sequence[Direction]) -> npt.NDArray[np.float32]:
     return np.stack([direction.vector for direction in directions])
 
 
-def _nearest(
-    vectors: npt.NDArray[np.float32],
-    others: npt.NDArray[np.float32],
-    among: Indices,
-    count: int,
-    block: int,
-    *,
-    to_others: bool,
-) -> tuple[Indices, Cosines]:
-    k = max(0, min(count, len(among)))
-    indices = np.full((len(vectors), k), -1, dtype=np.int64)
-    cosines = np.full((len(vectors), k), np.nan)
-    if not k:
-        return indices, cosines
-    rows = max(1, min(block, _TABLE // (8 * len(among))))
-    for start in range(0, len(vectors), rows):
-        here = _unit(vectors[start : start + rows])
-        table = np.empty((len(here), len(among)))
-        for left in range(0, len(among), block):
-            columns = among[left : left + block]
-            np.matmul(here, _unit(others[columns]).T, out=table[:, left : left + block])
-        np.round(table, _DECIMALS, out=table)
-        if to_others:
-            own = np.arange(start, start + len(here))[:, None] == among
-            table[own] = np.nan
-        _take_largest(table, among, indices[start : start + rows], cosines[start : start + rows])
-    return indices, cosines
-
-
-def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """The vectors [n, d] at unit length, in float64; a zero vector stays zero."""
     wide = vectors.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
     return wide / np.where(lengths > 0, lengths, 1.0)

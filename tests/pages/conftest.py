@@ -63,9 +63,9 @@ def hostile_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(tmp_path_factory: pytest.TempPathFactory, run_folders: list[Path]) -> Path:
     """The built site of the ordinary runs."""
     out = tmp_path_factory.mktemp("sites") / "site"
-    comparisons, faults = compare_runs(run_folders)
-    assert faults == ()
-    build_site(run_folders, out, SMALL, comparisons)
+    found = compare_runs(run_folders)
+    assert found.faults == ()
+    build_site(run_folders, out, SMALL, found.near)
     return out
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from builder import pipeline
-from builder.comparison import compare_runs
+from builder.comparison import Compared, compare_runs
 from builder.execute import write_json
 from builder.pages import build_site, charts
 from builder.pages.nearby import FLOOR, chance_cosine, floor_of
@@ -224,21 +224,21 @@ def with_base(folder: Path, base: ModelRef | None) -> None:
 
 
 def test_runs_of_one_base_are_compared(pair: list[Path]) -> None:
-    comparisons, faults = compare_runs(pair)
-    assert faults == ()
-    (found,) = comparisons[pair[0]]
+    compared = compare_runs(pair)
+    assert compared.faults == ()
+    (found,) = compared.near[pair[0]]
     assert (found.other, found.compared) == (pair[1], 2)
     # The two folders are of one seed, so every direction has itself on the other side.
     assert {key: near[0] for key, near in found.near.items()} == {
         key: (key, 1.0) for key in found.near
     }
-    assert compare_runs(pair[:1]) == ({}, ())
+    assert compare_runs(pair[:1]) == Compared({}, (), ())
 
 
 def test_runs_of_other_bases_or_of_none_are_not_compared(pair: list[Path]) -> None:
     for base in (ModelRef("pico/chat-base", "e" * 40), None, ModelRef("/models/base")):
         with_base(pair[1], base)
-        assert compare_runs(pair) == ({}, ())
+        assert compare_runs(pair) == Compared({}, (), ())
 
 
 @pytest.mark.parametrize(("digest", "compared"), [("aa", True), ("bb", False), (None, False)])
@@ -256,7 +256,7 @@ def test_local_bases_are_the_same_when_their_weights_are(
             }
             (folder / "stages").mkdir()
             write_json(folder / "stages" / "models.json", files)
-    assert bool(compare_runs(pair)[0]) is compared
+    assert bool(compare_runs(pair).near) is compared
 
 
 def test_a_folder_without_its_directions_is_rendered_and_said(
@@ -282,12 +282,12 @@ def test_a_comparison_with_directions_that_were_not_scanned_is_left_out(
     pair: list[Path], tmp_path: Path
 ) -> None:
     path = pair[1] / "directions.safetensors"
-    found = load_directions(path)
-    first, *rest = found.directions
+    loaded = load_directions(path)
+    first, *rest = loaded.directions
     newer = replace(first, content_hash="0" * 16)
-    save_directions(path, replace(found, directions=(newer, *rest)))
-    comparisons, _ = compare_runs(pair)
-    build_site(pair, tmp_path / "site", SMALL, comparisons)
+    save_directions(path, replace(loaded, directions=(newer, *rest)))
+    found = compare_runs(pair)
+    build_site(pair, tmp_path / "site", SMALL, found.near)
     for run in ("pico-chat", "pico-lora"):
         page = (tmp_path / "site" / "m" / run / "l00.o_proj.u00.html").read_text("utf-8")
         other = "pico-lora" if run == "pico-chat" else "pico-chat"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from builder.records import Direction, Hookpoint
 from builder.weights import neighbours
-from builder.weights.neighbours import near_in, nearest, nearest_between, with_neighbours
+from builder.weights.neighbours import nearest, with_neighbours
 
 Vectors = npt.NDArray[np.float32]
 
@@ -58,14 +56,6 @@ def test_nearest_equals_a_loop_over_all_pairs(count: int) -> None:
     assert_same(as_pairs(*found), by_hand(vectors, vectors, count, list(range(30)), same=True))
 
 
-def test_nearest_between_equals_a_loop_and_finds_the_same_index_too() -> None:
-    a, b = some(9, seed=1), some(14, seed=2)
-    b[4] = -3 * a[4]
-    found = nearest_between(a, b, 4)
-    assert_same(as_pairs(*found), by_hand(a, b, 4, list(range(14)), same=False))
-    assert (found[0][4, 0], found[1][4, 0]) == (4, -1.0)
-
-
 @pytest.mark.parametrize("block", [1, 2, 7, 512])
 def test_nearest_does_not_depend_on_the_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = some(61, d=33)
@@ -108,7 +98,6 @@ def test_a_zero_vector_is_near_nothing() -> None:
 
 def test_no_vectors_have_no_neighbours() -> None:
     assert nearest(some(0), 3)[0].shape == (0, 0)
-    assert nearest_between(some(2), some(0), 3)[0].shape == (2, 0)
     assert with_neighbours([]) == []
 
 
@@ -136,17 +125,3 @@ def test_controls_have_neighbours_and_are_nobodys() -> None:
         assert set(names) <= real - {direction.id}
     assert found[3].neighbours[0][0] == "L00.o_proj.u00"
     assert found[3].neighbours[0][1] > 0.99
-
-
-def test_near_in_keeps_what_reaches_the_floor() -> None:
-    own = made(some(4), ["delta"] * 4)
-    others = made(some(6, seed=3), ["delta"] * 6)
-    others[5] = replace(others[5], vector=-own[2].vector)
-    found = near_in(own, others, 3, 0.9)
-    assert found == {
-        (direction.id, direction.content_hash): [(("L05.o_proj.u00", f"{5:016x}"), -1.0)]
-        if layer == 2
-        else []
-        for layer, direction in enumerate(own)
-    }
-    assert near_in([], others, 3, 0.9) == near_in(own, [], 3, 0.9) == {}
