@@ -322,6 +322,7 @@ def make_site(
             out,
             settings,
             found.near,
+            found.groups,
             on_forecast=on_forecast,
             warnings=(*warnings, *found.faults),
             strict=strict,

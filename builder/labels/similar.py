@@ -11,6 +11,7 @@ The result depends on the labels alone, so it is made anew when these change and
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -98,6 +99,36 @@ def compared_texts(labels: Iterable[Label]) -> list[str]:
 def similar_labels(labels: Sequence[Label], embedder: Embedder | None = None) -> Iterator[Similar]:
     """For each label the NEAREST others that are at least LEAST alike, nearest first."""
     return _nearest(labels, *_measured(labels, embedder))
+
+
+def nearest_across(
+    groups: Sequence[Sequence[Label]],
+) -> dict[tuple[int, int], tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]:
+    """For each two groups of labels, (one, two): which label of two is most like each of one.
+
+    Indices into two and similarities from 0 to 1, by TF-IDF over the labels of all groups; of
+    equally similar ones the first. Where two is empty, index and similarity are 0.
+    """
+    vectors = tf_idf([Counter(_terms(_said(label))) for group in groups for label in group])
+    ends = np.cumsum([0, *map(len, groups)]).tolist()
+    found = {}
+    for one, two in itertools.combinations(range(len(groups)), 2):
+        there = np.zeros(len(groups[one]), np.int64), np.zeros(len(groups[one]))
+        back = np.zeros(len(groups[two]), np.int64), np.zeros(len(groups[two]))
+        found[one, two], found[two, one] = there, back
+        if not groups[one] or not groups[two]:
+            continue
+        others = vectors[ends[two] : ends[two + 1]].T
+        for first in range(ends[one], ends[one + 1], _AT_ONCE):
+            stop = min(first + _AT_ONCE, ends[one + 1])
+            cosines = np.round((vectors[first:stop] @ others).toarray(), 6)
+            rows = slice(first - ends[one], stop - ends[one])
+            there[0][rows], there[1][rows] = cosines.argmax(axis=1), cosines.max(axis=1)
+            best = cosines.max(axis=0)
+            nearer = best > back[1]
+            back[0][nearer] = cosines.argmax(axis=0)[nearer] + rows.start
+            back[1][nearer] = best[nearer]
+    return found
 
 
 def _measured(labels: Sequence[Label], embedder: Embedder | None) -> tuple[str, sparse.csr_array]:

@@ -14,6 +14,7 @@ from builder.config import SiteSettings
 from builder.errors import ScanError, SiteError
 from builder.execute import Files, Processes, Unit, usable_cores
 from builder.pages.api import direction_json
+from builder.pages.compare.view import NamedGroup, entry, pair_addresses
 from builder.pages.direction_view import PageReader
 from builder.pages.findings import Findings
 from builder.pages.links import api_file, direction_script
@@ -47,8 +48,10 @@ class DirectionJob:
         comparisons: Mapping[Path, Sequence[Comparison]],
         findings: Findings | None = None,
         masks: Sequence[Mask | None] = (),
+        groups: Sequence[NamedGroup] = (),
     ) -> None:
         """``masks`` are what each run's texts are read through; without any, as they are."""
+        self._compared, self._entry = pair_addresses(groups), entry(groups)
         self._findings = findings or Findings()
         self._masks = tuple(masks) or (None,) * len(opened)
         self._folders = tuple(run.folder for run, _ in opened)
@@ -79,8 +82,9 @@ class DirectionJob:
             settings.authors,
             settings.warning,
             settings.blur,
+            self._entry,
         )
-        nearby = Neighbourhood(runs, self._comparisons)
+        nearby = Neighbourhood(runs, self._comparisons, self._compared)
         readers: dict[int, PageReader] = {}
 
         def work(task: Task) -> Files:

@@ -106,3 +106,13 @@ def api_folder(run: str) -> str:
 def triage_shard(run: str) -> str:
     """Path of the script that holds a model's directions for triage."""
     return f"data/triage-{run}.js"
+
+
+def compare_page(group: str) -> str:
+    """Path of the page that compares the models of a group; ``group`` is a file name."""
+    return f"compare/{group}.html"
+
+
+def pair_anchor(one: str, two: str) -> str:
+    """Where on that page two models are compared; both are file names, which hold no tilde."""
+    return f"{one}~{two}"

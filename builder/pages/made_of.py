@@ -42,6 +42,7 @@ class MadeOf:
         settings: SiteSettings,
         program: str,
         has_findings: bool,
+        compare: str,
     ) -> None:
         self._run = run
         whole = (
@@ -50,6 +51,7 @@ class MadeOf:
             settings.url,
             settings.authors,
             has_findings,
+            compare,
             settings.examples,
             settings.context,
             settings.blur,
@@ -93,7 +95,7 @@ class MadeOf:
             self._spectra.get((place.layer, place.writer)),
             [
                 (row.run.title, row.item.page, row.item.row.id, row.cosine, row.by_chance,
-                 _poles(row.item))
+                 row.compared,                 _poles(row.item))
                 for row in (*near.own, *near.others)
             ],
             (near.chance, [(run.title, run.page, n, floor) for run, n, floor in near.without]),

@@ -45,6 +45,8 @@ class NearRow:
     cosine: float
     #: Whether chance would bring one as near.
     by_chance: bool
+    #: Where the two models are compared; empty within a model.
+    compared: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,13 @@ class Neighbourhood:
     """The runs of a site and how their directions lie to each other."""
 
     def __init__(
-        self, runs: Sequence[RunView], comparisons: Mapping[Path, Sequence[Comparison]]
+        self,
+        runs: Sequence[RunView],
+        comparisons: Mapping[Path, Sequence[Comparison]],
+        compared: Mapping[tuple[Path, Path], str],
     ) -> None:
+        """``compared`` says where on the site two run folders are compared, if anywhere."""
+        self._compared = compared
         self._runs = {run.folder: run for run in runs}
         self._items = {run.folder: {item.row.id: item for item in run.directions} for run in runs}
         self._comparisons = comparisons
@@ -85,7 +92,13 @@ class Neighbourhood:
             if other is None or item.is_control:
                 continue
             found = [
-                NearRow(other, near, cosine, by_chance=False)
+                NearRow(
+                    other,
+                    near,
+                    cosine,
+                    by_chance=False,
+                    compared=self._compared.get((run.folder, other.folder), ""),
+                )
                 for key, cosine in comparison.near.get(_key(item), ())
                 if (near := self._items[other.folder].get(key[0])) and _key(near) == key
             ]

@@ -56,9 +56,11 @@ class Renderer:
         authors: Sequence[str] = (),
         warning: str = "",
         blur: Sequence[str] = (),
+        compare: str = "",
     ) -> None:
         """``warning`` is told on the first page and each model's; texts of the sources that
-        ``blur`` names are shown on a click.
+        ``blur`` names are shown on a click; ``compare`` is the address within the site of what
+        compares its models, if anything.
         """
         # ruff wants autoescape stated; it is, for every template whatever its name.
         self._environment = Environment(
@@ -96,6 +98,7 @@ class Renderer:
             site_warning=warning,
             veiled=veiled_by(blur),
             all_findings=findings or Findings(),
+            compare=compare,
             policy=CONTENT_SECURITY_POLICY,
             version=__version__,
             reasons=REASONS,

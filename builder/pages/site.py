@@ -20,6 +20,13 @@ from builder.config import SiteSettings
 from builder.errors import DiskFullError, SiteError, WarnedError, is_disk_full, shown
 from builder.pages import beside, links
 from builder.pages.api import sources as api_sources
+from builder.pages.compare.groups import SAME, Group
+from builder.pages.compare.view import (
+    compare_pages,
+    entry,
+    named_groups,
+    pair_addresses,
+)
 from builder.pages.direction_job import DirectionJob, direction_files
 from builder.pages.example_view import texts_script
 from builder.pages.finding_view import finding_pages
@@ -68,6 +75,7 @@ def build_site(
     out: Path,
     settings: SiteSettings,
     comparisons: Mapping[Path, Sequence[Comparison]] | None = None,
+    groups: Sequence[Group] = (),
     *,
     on_forecast: Callable[[Forecast], object] = lambda _: None,
     workers: int | None = None,
@@ -76,7 +84,8 @@ def build_site(
 ) -> SiteReport:
     """Builds the site of these run folders in ``out`` and says what was done.
 
-    ``comparisons`` say for a run folder which of its directions lie near those of other runs.
+    ``comparisons`` say for a run folder which of its directions lie near those of other runs,
+    ``groups`` which runs belong together and how they match; each group has a page.
     Files of earlier builds that are no more are removed; what no build has written is left alone;
     pages that would be the same are not made again. ``on_forecast`` is told of the size before
     pages are made, by ``workers`` processes (None: as many as there are processor cores).
@@ -99,7 +108,9 @@ def build_site(
             opened.append((run, store))
             covered[run.name] = found
         _refuse_equal_names([run for run, _ in opened])
-        build = _Build(opened, settings, comparisons or {}, workers, covered, redactor.digest)
+        build = _Build(
+            opened, settings, comparisons or {}, groups, workers, covered, redactor.digest
+        )
         told = (*warnings, *build.warnings())
         if strict and told:
             raise WarnedError(
@@ -123,6 +134,7 @@ class _Build:
         opened: Sequence[tuple[RunView, RunStore]],
         settings: SiteSettings,
         comparisons: Mapping[Path, Sequence[Comparison]],
+        groups: Sequence[Group],
         workers: int | None,
         covered: Mapping[str, Redacted],
         redaction: str,
@@ -131,11 +143,13 @@ class _Build:
         self._opened, self._settings, self._workers = opened, settings, workers
         self._runs = [run for run, _ in opened]
         self._alike = {run.name: SimilarLabels(run, store) for run, store in opened}
-        self._nearby = Neighbourhood(self._runs, comparisons)
+        self._groups = named_groups(self._runs, groups)
+        self._nearby = Neighbourhood(self._runs, comparisons, pair_addresses(self._groups))
         folder = Path(settings.findings) if settings.findings else None
         self._findings, self._cited = read_findings(folder, opened)
         masks = [covered[run.name].mask for run in self._runs]
-        self._job = DirectionJob(opened, settings, comparisons, self._findings, masks)
+        self._job = DirectionJob(opened, settings, comparisons, self._findings, masks, self._groups)
+        self._entry = entry(self._groups)
         self._renderer = Renderer(
             settings.title,
             settings.url,
@@ -143,6 +157,7 @@ class _Build:
             settings.authors,
             settings.warning,
             settings.blur,
+            self._entry,
         )
         self._overviews: dict[str, Overview] = {}
 
@@ -162,6 +177,8 @@ class _Build:
         told = list(
             finding_pages(self._renderer, self._findings, self._cited, stores, self._settings)
         )
+        titles = {run.folder: run.title for run in self._runs}
+        told += compare_pages(self._renderer, self._groups, titles)
         others = len(self._runs) + len(shared) + len(told) + beside.PAGES
         pages = sum(len(run.directions) for run in self._runs) + others
         try:
@@ -210,7 +227,8 @@ class _Build:
 
     def _names(self, run: RunView, store: RunStore, by: str) -> list[str]:
         """What the page of each direction is made of; ``by`` is the hash of the program."""
-        made_of = MadeOf(run, store, self._settings, by, bool(self._findings.items))
+        findings = bool(self._findings.items)
+        made_of = MadeOf(run, store, self._settings, by, findings, self._entry)
         alike = self._alike[run.name]
         alike.read([item.row.id for item in run.directions])
         items: list[Any] = [None, *run.directions, None]
@@ -249,7 +267,10 @@ class _Build:
     def _put_run(self, folder: SiteFolder, run: RunView, store: RunStore) -> tuple[TokenRow, ...]:
         """Puts the files of a model that are not of one direction; gives its commonest peaks."""
         view = self._overview(run, store)
-        values = model_page(run, view) | {"covered": self._covered[run.name]}
+        values = model_page(run, view) | {
+            "covered": self._covered[run.name],
+            "groups": self._groups,
+        }
         page = self._renderer.page("model.html", run.page, **values)
         folder.put(run.page, page)
         peak_tokens = peaking(store, self._settings.examples)
@@ -283,7 +304,8 @@ class _Build:
         runs = self._runs
         pages: dict[str, dict[str, Any]] = {
             "index.html": {
-                "home": home(runs, [self._overview(run, store) for run, store in self._opened])
+                "home": home(runs, [self._overview(run, store) for run, store in self._opened]),
+                "groups": self._groups,
             },
             "search.html": search_page(runs),
             "tokens.html": {"runs": runs, "commonest": commonest, **search_page(runs)},
@@ -295,6 +317,7 @@ class _Build:
                 "neutral": NEUTRAL,
                 "longest_token": LONGEST_TOKEN,
                 "near_floor": FLOOR,
+                "same_from": SAME,
                 "rare": RARE,
                 "least_rare": LEAST_RARE,
                 "most_rare": MOST_RARE,

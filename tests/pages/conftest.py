@@ -65,7 +65,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, run_folders: list[Path]) -> P
     out = tmp_path_factory.mktemp("sites") / "site"
     found = compare_runs(run_folders)
     assert found.faults == ()
-    build_site(run_folders, out, SMALL, found.near)
+    build_site(run_folders, out, SMALL, found.near, found.groups)
     return out
 
 

@@ -287,7 +287,7 @@ def test_a_comparison_with_directions_that_were_not_scanned_is_left_out(
     newer = replace(first, content_hash="0" * 16)
     save_directions(path, replace(loaded, directions=(newer, *rest)))
     found = compare_runs(pair)
-    build_site(pair, tmp_path / "site", SMALL, found.near)
+    build_site(pair, tmp_path / "site", SMALL, found.near, found.groups)
     for run in ("pico-chat", "pico-lora"):
         page = (tmp_path / "site" / "m" / run / "l00.o_proj.u00.html").read_text("utf-8")
         other = "pico-lora" if run == "pico-chat" else "pico-chat"

@@ -218,7 +218,7 @@ def test_the_same_runs_give_the_same_bytes(
     run_folders: list[Path], site: Path, tmp_path: Path
 ) -> None:
     found = compare_runs(run_folders)
-    build_site(run_folders, tmp_path / "again", SMALL, found.near)
+    build_site(run_folders, tmp_path / "again", SMALL, found.near, found.groups)
     assert files_of(tmp_path / "again") == files_of(site)
 
 
