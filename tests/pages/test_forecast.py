@@ -28,7 +28,7 @@ def job_of(folders: list[Path]) -> Iterator[tuple[DirectionJob, list[int]]]:
         runs = [read_run(folder, store) for folder, store in zip(folders, stores, strict=True)]
         opened = list(zip(runs, stores, strict=True))
         yield (
-            DirectionJob(opened, SMALL, compare_runs(folders)[0]),
+            DirectionJob(opened, SMALL, compare_runs(folders).near),
             [len(run.directions) for run in runs],
         )
 

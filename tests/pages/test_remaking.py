@@ -167,7 +167,7 @@ def test_an_explanation_makes_the_page_that_shows_it_alone(site: Builder, run: P
 def test_a_label_of_another_run_makes_the_pages_that_list_it(
     pair: list[Path], tmp_path: Path, making: set[str]
 ) -> None:
-    site = Builder(pair, tmp_path / "site", making, compare_runs(pair)[0])
+    site = Builder(pair, tmp_path / "site", making, compare_runs(pair).near)
     relabel(pair[1], "L00.o_proj.u00", "max", text=UNHEARD)
     made = site.rebuilt()
     assert made == site.showing(UNHEARD)
