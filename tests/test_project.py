@@ -193,7 +193,7 @@ def third_party_imports(folder: Path) -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names.add(node.module)
     tops = {name.partition(".")[0] for name in names}
-    return tops - sys.stdlib_module_names - {"builder", "tests"}
+    return tops - sys.stdlib_module_names - {"builder", "tests", "bench"}
 
 
 @pytest.mark.parametrize(
