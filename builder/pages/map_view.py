@@ -189,9 +189,9 @@ def _said(pole: PoleView) -> str:
     if score is None or score.f1 is None:
         return text
     if score.f1_interval is None:
-        return f"{text}, {fixed(score.f1, 2)}"
+        return f"{text}, F1 {fixed(score.f1, 2)}"
     low, high = score.f1_interval
-    return f"{text}, {fixed(score.f1, 2)} ({fixed(low, 2)}–{fixed(high, 2)})"
+    return f"{text}, F1 {fixed(score.f1, 2)} ({fixed(low, 2)}–{fixed(high, 2)})"
 
 
 def _groups(run: RunView) -> list[tuple[Markup, str, list[int]]]:

@@ -91,6 +91,7 @@ def test_the_base_stands_beside_the_tuned_model_where_it_was_scanned(
 def test_near_duplicates_are_counted_by_source(site: Path, run_folders: list[Path]) -> None:
     run = run_of(run_folders[0])
     page = (site / run.page).read_text(encoding="utf-8")
+    page = page[page.index('id="coverage"') :]
     counted = {(count.what, count.name): count.n for count in run.counts}
     copies = 0
     for source in run.document_shares():

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from builder.config import SiteSettings
 from builder.pages import build_site
@@ -67,10 +68,12 @@ def test_with_scripts_too_and_a_click_shows_them(veiled_site: Path, opened: Open
         article = articles.nth(at)
         is_veiled = "everyday-chat" in article.locator(".source").inner_text()
         seen.add(is_veiled)
-        assert article.locator(".t").is_visible() != is_veiled
+        # What is far from the screen is not laid out, and so not visible whatever it is behind.
+        article.scroll_into_view_if_needed()
+        expect(article.locator(".t")).to_be_visible(visible=not is_veiled)
         if is_veiled:
             article.locator("summary").focus()
             page.keyboard.press("Enter")
-            assert article.locator(".t").is_visible()
+            expect(article.locator(".t")).to_be_visible()
     assert seen == {True, False}
     assert opened.faults == []
