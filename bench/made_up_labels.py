@@ -88,7 +88,9 @@ def made_up_run(name: str, directions: int, rng: np.random.Generator, words: lis
             suppressed, None, (), (), (),
         )  # fmt: skip
         file = links.file_name(key)
-        items.append(DirectionView(row, file, links.direction_page(name, file), poles, (), None))
+        items.append(
+            DirectionView(row, file, links.direction_page(name, file), "", poles, (), None)
+        )
     return RunView(
         folder=Path(name), name=name, title=f"Made-up model {name}", base=None, tuned=None,
         base_revision=None, tuned_revision=None, method="delta", how="", d_model=None,

@@ -18,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.made_run import make_database
+from builder.config import SiteSettings
 from builder.pages.model_view import model_page
 from builder.pages.overview import overview
 from builder.pages.render import Renderer
@@ -36,7 +37,7 @@ def main() -> None:
     database = run_folder / "run.duckdb"
     if not database.is_file():
         make_database(database, options.directions, with_base=True)
-    renderer = Renderer("bench")
+    renderer = Renderer(SiteSettings(title="bench"))
     with RunStore(database) as store:
         start = time.perf_counter()
         run = read_run(run_folder, store)

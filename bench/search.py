@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bench.made_up_labels import made_up_peaks, made_up_run, made_up_words  # noqa: E402
+from builder.config import SiteSettings  # noqa: E402
 from builder.pages.render import Renderer  # noqa: E402
 from builder.pages.search_data import search_page, search_scripts  # noqa: E402
 
@@ -76,7 +77,9 @@ def write_site(folder: Path, directions: int, seed: int) -> tuple[float, int]:
         for path, content in search_scripts(run, alike, made_up_peaks(run, rng, words)):
             (folder / path).write_bytes(content)
             scripts.append(len(content))
-    page = Renderer("bench").page("search.html", "search.html", **search_page(runs))
+    page = Renderer(SiteSettings(title="bench")).page(
+        "search.html", "search.html", **search_page(runs)
+    )
     (folder / "search.html").write_bytes(page)
     return sum(scripts) / 1e6, len(scripts)
 

@@ -298,10 +298,14 @@ class SiteSettings(Section):
 
     out: str = "site"
     title: str = "weightatlas"
-    #: Examples at each pole; half as many for a single role.
+    #: Examples at each pole; half as many for a single role. In shards (see ``layout``) at most 10,
+    #: and a fifth as many for a single role.
     examples: Count = 20
     #: Tokens on each side of the peak, half of them shown at first; half as many for a single role.
     context: Count = 32
+    #: A page for each direction, or many together in shards, which take a quarter of the room;
+    #: ``auto`` takes shards for more than 25,000 directions.
+    layout: Literal["auto", "pages", "shards"] = "auto"
     #: No site is made whose pages would take more megabytes; GitHub Pages takes 1,000.
     largest_mb: Count = 900
     #: Files offered for download: the light tables, also texts and activations, also the database.

@@ -179,19 +179,10 @@
 
   // Random documents lie in a file that all directions of the model share.
   let texts = null;
-  const checked = (address) => {
-    if (address !== "texts.js") throw new TypeError(`not the file of random documents: ${address}`);
-    return address;
-  };
-  const policy = globalThis.trustedTypes?.createPolicy("wa", { createScriptURL: checked })
-    ?? { createScriptURL: checked };
   const randomTexts = () => {
     texts ??= new Promise((done, failed) => {
       WA.texts = (size, letters) => done(WA.unpack(size, letters));
-      const script = document.createElement("script");
-      script.src = policy.createScriptURL("texts.js");
-      script.addEventListener("error", () => failed(new Error("texts.js could not be loaded")));
-      document.head.append(script);
+      WA.load("texts.js").catch(failed);
     });
     return texts;
   };
@@ -301,8 +292,9 @@
 
   Object.assign(globalThis.WA, { Scale, ROLES, state, draw, signed, whole, valueOf });
 
-  WA.page = async (size, letters) => {
-    const page = await WA.unpack(size, letters);
+  WA.page = async (size, letters) => WA.show(await WA.unpack(size, letters));
+
+  WA.show = (page) => {
     state.page = page;
     WA.prepare?.(page);
     WA.charts(page.header);

@@ -1,16 +1,7 @@
-// Loads the scripts of models, which call WA.add or WA.tokens with their columns. From disk nothing
-// can be fetched, and only scripts that a build of this site writes may be put into a page.
+// Loads the scripts of models, which call WA.add or WA.tokens with their columns.
 "use strict";
 globalThis.WA ??= {};
 {
-  const written = /^data\/(?:search|tokens)\d*-[a-z0-9._-]+\.js$/;
-  const checked = (address) => {
-    if (!written.test(address)) throw new TypeError(`not a script of this site: ${address}`);
-    return address;
-  };
-  const policy = globalThis.trustedTypes?.createPolicy("wa", { createScriptURL: checked })
-    ?? { createScriptURL: checked };
-
   // How far loading is: models with all their scripts, and what could not be loaded, by title.
   class Loading {
     constructor(models, changed) {
@@ -38,10 +29,7 @@ globalThis.WA ??= {};
       for (const model of this.models) {
         model.scripts.forEach((address, at) => {
           const part = model.scripts.length > 1 ? `${model.title}, part ${at + 1} of ${model.scripts.length}` : model.title;
-          const script = document.createElement("script");
-          script.src = policy.createScriptURL(address);
-          // In the order asked for, whichever comes first.
-          script.async = false;
+          const script = WA.script(address);
           const over = () => {
             if (!this.given.has(script)) this.failed.push(part);
             this.open.set(model.name, this.open.get(model.name) - 1);

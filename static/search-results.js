@@ -42,7 +42,7 @@ globalThis.WA ??= {};
     const part = index.partOf(row), at = row - part.first, item = at >> 1, { data } = part;
     return {
       part, at, run: part.run, model: data.title, pole: at & 1 ? "min" : "max",
-      id: part.text("ids", at), name: part.text("names", at), label: part.text("labels", at),
+      id: part.text("ids", at), name: part.text("names", at), page: WA.addressOf(part.run, part.text("names", at), data), label: part.text("labels", at),
       state: data.states[data.states_of[at]], doubt: data.doubts[data.doubts_of[at]],
       score: data.scores[at], interval: part.text("intervals", at), sigma: data.sigmas[item],
       kind: data.kinds[data.kinds_of[item]], alike: part.text("alike", at).split(" ").filter(Boolean).length,
@@ -82,7 +82,7 @@ globalThis.WA ??= {};
       meta.append(made("span", {}, "peaks on ", made("code", {}, marked(row.peak, words)), ` in ${row.peaking} of ${row.examples}`));
     }
     if (row.sigma !== null) meta.append(made("span", {}, `\u03c3 ${row.sigma}`));
-    return made("li", {}, made("a", { href: `m/${row.run}/${row.name}.html#${row.pole}` }, said(row, words), meta));
+    return made("li", {}, made("a", { href: `${row.page}#${row.pole}` }, said(row, words), meta));
   };
 
   Object.assign(globalThis.WA, { entry, marked, read, said, sign });

@@ -63,7 +63,7 @@
   const byOrigin = (a, b) => ofControl(a.row) - ofControl(b.row);
 
   const signed = (value, digits) => `${value < 0 ? "\u2212" : "+"}${Math.abs(value).toFixed(digits)}`;
-  const item = ({ row }, ...facts) => made("li", {}, made("a", { href: `m/${row.run}/${row.name}.html#${row.pole}` },
+  const item = ({ row }, ...facts) => made("li", {}, made("a", { href: `${row.page}#${row.pole}` },
     WA.said(row, []), made("span", { className: "meta" }, WA.sign(row.pole), made("code", {}, row.id),
       made("bdi", {}, row.model), ...[...facts, ...(ofControl(row) ? [`control: ${row.kind}`] : [])].map((fact) => made("span", {}, fact)))));
 

@@ -8,22 +8,6 @@
   // Pages of directions that are kept, so that going back needs nothing.
   const KEPT = 30;
 
-  // Only the scripts that a build of this site writes; the browser enforces it.
-  const known = /^(?:data\/(?:triage|search\d*)-[a-z0-9._-]+|m\/[a-z0-9._-]+\/d\/[a-z0-9._-]+)\.js$/;
-  const checked = (address) => {
-    if (!known.test(address)) throw new TypeError(`not a script of this site: ${address}`);
-    return address;
-  };
-  const policy = globalThis.trustedTypes?.createPolicy("wa", { createScriptURL: checked })
-    ?? { createScriptURL: checked };
-  const load = (address) => new Promise((done, failed) => {
-    const script = document.createElement("script");
-    script.src = policy.createScriptURL(address);
-    script.addEventListener("load", () => { script.remove(); done(); });
-    script.addEventListener("error", () => { script.remove(); failed(new Error(address)); });
-    document.head.append(script);
-  });
-
   const own = new Map();
   const columns = new Map();
   WA.triage = (run, data) => own.set(run, data);
@@ -38,7 +22,8 @@
       const ids = lines(data.ids), names = lines(data.names);
       const labels = lines(data.labels), intervals = lines(data.intervals);
       return ids.map((id, at) => ({
-        run, id, name: names[at], hash: hash[data.first + at], sigma: data.sigmas[at], model: data.title,
+        run, id, name: names[at], page: WA.addressOf(run, names[at], data),
+        file: `m/${run}/${data.shard ? `s/${Math.floor((data.first + at) / data.shard) + 1}` : `d/${names[at]}`}.js`, hash: hash[data.first + at], sigma: data.sigmas[at], model: data.title,
         isControl: data.kinds[data.kinds_of[at]] !== "weights",
         poles: ["max", "min"].map((pole, side) => {
           const row = 2 * at + side;
@@ -57,7 +42,7 @@
   // The rows of a model's directions from the weights; null if one of its scripts is missing.
   WA.triageRows = async (run, scripts) => {
     try {
-      await Promise.all(scripts.map(load));
+      await Promise.all(scripts.map(WA.load));
       return rowsOf(run);
     } catch {
       return null;
@@ -67,14 +52,15 @@
   // A file does not say whose it is, so one is loaded at a time.
   const pages = new Map();
   let last = Promise.resolve();
-  const pageOf = (address) => {
+  const pageOf = ({ file: address }) => {
     if (!pages.has(address)) {
       if (pages.size >= KEPT) pages.delete(pages.keys().next().value);
       last = last.then(async () => {
         let found = null;
         WA.page = (size, letters) => { found = WA.unpack(size, letters); };
+        WA.shard = (size, letters) => { found = WA.inflate(size, letters).then(WA.parts); };
         try {
-          await load(address);
+          await WA.load(address);
           return await found;
         } catch {
           pages.delete(address);
@@ -87,9 +73,10 @@
   };
 
   // By pole: [texts before the peak, its own, texts after it, value, source, document]; null if lost.
-  WA.triageExamples = async (run, name) => {
-    const page = await pageOf(`m/${run}/d/${name}.js`);
-    if (!page) return null;
+  WA.triageExamples = async (row) => {
+    const held = await pageOf(row);
+    if (!held) return null;
+    const page = held.names ? WA.read(held.content[held.names.indexOf(row.name)]) : held;
     const found = { max: [], min: [] };
     page.header.examples.forEach((row, at) => {
       const list = found[row[0] ? "min" : "max"];

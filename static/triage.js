@@ -83,7 +83,7 @@
 
   // Examples arrive a moment later; by then another direction may be in view.
   const fill = async (row) => {
-    const found = await WA.triageExamples(row.run, row.name);
+    const found = await WA.triageExamples(row);
     if (current() !== row) return;
     if (!found) { say(`The examples of ${row.id} could not be loaded`); return; }
     for (const pole of row.poles) {
@@ -101,7 +101,7 @@
     at("place").textContent = `${state.place + 1} of ${state.list.length}`;
     at("model").textContent = row.model;
     at("sigma").textContent = row.sigma === null ? "" : `singular value ${row.sigma}`;
-    at("open").href = `m/${row.run}/${row.name}.html`;
+    at("open").href = row.page;
     for (const pole of row.poles) {
       const said = at(`${pole.pole}-said`).firstElementChild;
       said.textContent = pole.label || pole.state;

@@ -27,12 +27,27 @@ globalThis.WA ??= {};
     return new Uint8Array(await new Response(stream).arrayBuffer());
   };
 
+  // What the letters of a file hold, as bytes.
+  WA.inflate = (size, letters) => inflated(bytesOf(size, letters));
+
+  // The JSON header that bytes begin with, and where it ends.
+  const headed = (bytes) => {
+    const end = 4 + new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
+    return { header: JSON.parse(new TextDecoder().decode(bytes.subarray(4, end))), end };
+  };
+
+  // The bytes of a shard: names and titles of its directions, and what it holds of each.
+  WA.parts = (bytes) => {
+    const { header, end } = headed(bytes);
+    let at = end;
+    const cut = (lengths) => lengths.map((length) => bytes.subarray(at, at += length));
+    return { ...header, html: cut(header.html), content: cut(header.content) };
+  };
+
   // The header; each text as pieces of {text, first token, how many tokens}; activations by token.
-  WA.unpack = async (size, letters) => {
-    const bytes = await inflated(bytesOf(size, letters));
-    const head = new DataView(bytes.buffer).getUint32(0, true);
-    const header = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + head)));
-    let at = 4 + head;
+  WA.read = (bytes) => {
+    const { header, end } = headed(bytes);
+    let at = end;
     const number = () => {
       let found = 0, shift = 0;
       for (; bytes[at] & 128; at += 1, shift += 7) found += (bytes[at] & 127) * 2 ** shift;
@@ -62,6 +77,8 @@ globalThis.WA ??= {};
       base: header.base ? values(rest.subarray(half)) : null,
     };
   };
+
+  WA.unpack = async (size, letters) => WA.read(await WA.inflate(size, letters));
 
   // Hidden characters come named between two U+0000, and are shown in boxes as those of the page.
   WA.boxed = (text) => text.split("\0").map((part, at) => {

@@ -17,7 +17,8 @@ from builder.pages.api import direction_json
 from builder.pages.compare.view import NamedGroup, entry, pair_addresses
 from builder.pages.direction_view import PageReader
 from builder.pages.findings import Findings
-from builder.pages.links import api_file, direction_script
+from builder.pages.layout import Made, files, is_sharded, placed, shard_of
+from builder.pages.links import direction_page
 from builder.pages.nearby import Comparison, Neighbourhood
 from builder.pages.origin_view import origin
 from builder.pages.render import Renderer
@@ -27,8 +28,8 @@ from builder.store import AT_ONCE, Mask, RunStore
 #: Below so many pages, starting processes takes longer than making the pages.
 ALONE = 150
 
-#: A run by its place, and the places of some of its directions.
-Task = tuple[int, tuple[int, ...]]
+#: A run by its place, and some of its units: the places of their directions.
+Task = tuple[int, tuple[range, ...]]
 
 
 #: What the database itself may take in a worker; it is read once, from front to back.
@@ -37,6 +38,8 @@ _MEMORY = "200MB"
 
 class DirectionJob:
     """Makes the files of directions of these runs; in another process it reads them again.
+
+    The layout is that of the settings, which must be decided.
 
     Reading a run takes half the time that unpacking all that was read of it takes.
     """
@@ -68,37 +71,31 @@ class DirectionJob:
     def worker(
         self, device: str, threads: int | None, on_batch: Callable[[int, int], None]
     ) -> Callable[[Task], Files]:
-        """From a task to the files of its directions; ``on_batch`` is told of each page."""
+        """From a task to the files of its units; ``on_batch`` is told of each direction."""
         opened = self._opened or [
-            _open(folder, threads, mask)
+            _open(folder, threads, mask, self._settings)
             for folder, mask in zip(self._folders, self._masks, strict=True)
         ]
         runs = [run for run, _ in opened]
         settings = self._settings
-        renderer = Renderer(
-            settings.title,
-            settings.url,
-            self._findings,
-            settings.authors,
-            settings.warning,
-            settings.blur,
-            self._entry,
-        )
+        renderer = Renderer(settings, self._findings, self._entry)
         nearby = Neighbourhood(runs, self._comparisons, self._compared)
         readers: dict[int, PageReader] = {}
 
         def work(task: Task) -> Files:
-            at, places = task
+            at, units = task
             run = runs[at]
             if at not in readers:
                 readers[at] = PageReader(run, opened[at][1], settings)
-            files: Files = {}
+            places = [place for unit in units for place in unit]
             items = [run.directions[place] for place in places]
+            made: dict[int, Made] = {}
             for place, item, view in zip(places, items, readers[at].pages(items), strict=True):
                 near = nearby.of(run, item)
-                files[item.page] = renderer.page(
+                page = renderer.page(
                     "direction.html",
-                    item.page,
+                    direction_page(run.name, item.name),
+                    shard=shard_of(place) if is_sharded(settings) else None,
                     run=run,
                     item=item,
                     view=view,
@@ -109,41 +106,48 @@ class DirectionJob:
                     before=run.directions[place - 1] if place else None,
                     after=run.directions[place + 1] if place + 1 < len(run.directions) else None,
                 )
-                files[direction_script(run.name, item.name)] = view.script
-                files[api_file(run.name, item.name)] = direction_json(
-                    run, item, near, view.examples.joint(), view.corpus.tail()
-                )
+                data = direction_json(run, item, near, view.examples.joint(), view.corpus.tail())
+                made[place] = Made(page, view.content, data)
                 on_batch(1, 0)
-            return files
+            found: Files = {}
+            for unit in units:
+                found |= files(run, unit, [made[place] for place in unit], settings)
+            return found
 
         return work
 
 
 def direction_files(
     job: DirectionJob,
-    wanted: Sequence[Sequence[int]],
-    on_page: Callable[[int], None],
+    wanted: Sequence[Sequence[range]],
+    on_page: Callable[[int], object],
     *,
     workers: int | None = None,
 ) -> Iterator[Files]:
-    """The files of the directions at these places of each run, a unit at a time, in any order.
+    """The files of these units of each run, some units at a time, in any order.
 
-    ``on_page`` is told how many more pages are done. ``workers`` None: one a processor core, or
-    this process alone where there are few pages.
+    ``on_page`` is told how many more directions are done. ``workers`` None: one a processor
+    core, or this process alone where there are few pages.
     """
-    tasks: list[Task] = [
-        (at, tuple(places[first : first + AT_ONCE]))
-        for at, places in enumerate(wanted)
-        for first in range(0, len(places), AT_ONCE)
-    ]
+    tasks: list[Task] = []
+    for at, units in enumerate(wanted):
+        several = max(1, AT_ONCE // max(map(len, units), default=1))
+        tasks += [
+            (at, tuple(units[first : first + several])) for first in range(0, len(units), several)
+        ]
+    sizes = [sum(map(len, units)) for _, units in tasks]
     if workers is None:
-        workers = usable_cores() if sum(map(len, wanted)) > ALONE else 1
+        workers = usable_cores() if sum(sizes) > ALONE else 1
     workers = min(workers, len(tasks))
     if workers < 2:
-        work = job.worker("cpu", None, lambda pages, _: on_page(pages))
+
+        def each(pages: int, _: int) -> None:
+            on_page(pages)
+
+        work = job.worker("cpu", None, each)
         yield from map(work, tasks)
         return
-    units = [Unit(number, "pages", len(places)) for number, (_, places) in enumerate(tasks)]
+    work_units = [Unit(number, "pages", size) for number, size in enumerate(sizes)]
     told: dict[int, int] = {}
 
     def tell(unit: Unit, pages: int, _: int) -> None:
@@ -152,16 +156,18 @@ def direction_files(
 
     executor = Processes(workers, ("cpu",), 1, retries=1)
     try:
-        for unit, files in executor.results(units, job, lambda unit: tasks[unit.number], tell):
+        for unit, made in executor.results(work_units, job, lambda unit: tasks[unit.number], tell):
             tell(unit, unit.size, 0)
-            yield files
+            yield made
     except ScanError as error:
         raise SiteError(f"pages could not be made: {error}") from error
 
 
-def _open(folder: Path, threads: int | None, mask: Mask | None) -> tuple[RunView, RunStore]:
+def _open(
+    folder: Path, threads: int | None, mask: Mask | None, settings: SiteSettings
+) -> tuple[RunView, RunStore]:
     store = RunStore(database(folder), memory=_MEMORY, threads=threads, mask=mask)
-    return read_run(folder, store), store
+    return placed(read_run(folder, store), settings), store
 
 
 def _same(task: Task) -> Task:

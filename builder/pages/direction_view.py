@@ -36,6 +36,10 @@ from builder.records import (
 )
 from builder.store import AT_ONCE, ListedExample, RunStore, Saturation, SourceShare
 
+#: The part of the examples that a single role has, by layout. These lists overlap little, so that
+#: in shards they would take most of the room.
+OF_ROLE = {"pages": 2, "shards": 5}
+
 
 @dataclass(frozen=True, slots=True)
 class PeakStats:
@@ -64,8 +68,8 @@ class DirectionPage:
     alike: SimilarView
     #: Tokens on each side of the peak that are shown at first.
     context: int
-    #: The script file that the page loads: all examples and all judged texts.
-    script: bytes
+    #: What the page's script gets, before it is packed: all examples and all judged texts.
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,7 @@ class PageReader:
         self._places = {(w.doc_id, w.start): at for at, w in enumerate(self.texts)}
         self._held_out = len(reservoir)
         self._alike = SimilarLabels(run, store)
+        self._of_role = max(1, site.examples // OF_ROLE.get(site.layout, OF_ROLE["pages"]))
 
     def pages(self, items: Sequence[DirectionView]) -> Iterator[DirectionPage]:
         """The page of each direction, in order; AT_ONCE of them are in memory."""
@@ -105,7 +110,7 @@ class PageReader:
             own = items[first : first + AT_ONCE]
             ids = [item.row.id for item in own]
             store = self._store
-            listed = store.listed_examples_of(ids, within=max(1, self._site.examples // 2))
+            listed = store.listed_examples_of(ids, within=self._of_role)
             between, histograms = store.quantile_examples_of(ids), store.histograms_of(ids)
             sources, saturation = store.sources_of(ids), store.saturation_of(ids)
             scores = store.judged_scores_of(ids)
@@ -124,7 +129,7 @@ class PageReader:
         ranked = [
             held.example
             for held in read.listed
-            if held.place is not None and held.place < max(1, site.examples // 2)
+            if held.place is not None and held.place < self._of_role
         ]
         scale = colour_scale([*best, *ranked], item.ranges)
         extents = {extent.role: extent for extent in item.ranges}
@@ -160,7 +165,7 @@ class PageReader:
             scores=scores,
             alike=self._alike.of(item),
             context=opening(site.context),
-            script=packer.file("page", header),
+            content=packer.content(header),
         )
 
     def _scores(

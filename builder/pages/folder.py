@@ -114,6 +114,11 @@ class SiteFolder:
         return place
 
     @property
+    def bytes(self) -> int:
+        """The size of the files that were put or kept so far."""
+        return sum(entry.bytes for entry in self._new.values())
+
+    @property
     def paths(self) -> list[str]:
         """The files that the site will hold, as far as they were put."""
         return sorted(self._new)
@@ -147,8 +152,7 @@ class SiteFolder:
             self._remove(path)
         self._write_manifest(self._new)
         self._remove_part()
-        size = sum(entry.bytes for entry in self._new.values())
-        return len(self._changed), len(stale), size
+        return len(self._changed), len(stale), self.bytes
 
     def give_up(self) -> None:
         """Removes what was rendered and never moved."""

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 
 _UNSAFE = re.compile(r"[^a-z0-9._-]+")
 _LONGEST = 80
+#: Name of the page of directions that have none of their own; no direction's file has it.
+SHELL = "direction"
 
 
 def file_name(text: str) -> str:
@@ -61,6 +63,31 @@ def model_page(run: str) -> str:
 def direction_page(run: str, direction: str) -> str:
     """Path of a direction's page; both are file names."""
     return f"m/{run}/{direction}.html"
+
+
+def shell_page(run: str) -> str:
+    """Path of the page that shows a model's directions that have none of their own."""
+    return f"m/{run}/{SHELL}.html"
+
+
+def shelled(run: str, direction: str) -> str:
+    """Address of a direction within that page; both are file names."""
+    return f"{shell_page(run)}?d={direction}"
+
+
+def shard_script(run: str, number: int) -> str:
+    """Path of a script that holds several directions of a model; shards count from 1."""
+    return f"m/{run}/s/{number}.js"
+
+
+def names_script(run: str) -> str:
+    """Path of the script that says in which order the directions of a model stand in shards."""
+    return f"m/{run}/names.js"
+
+
+def api_shard(run: str, number: int) -> str:
+    """Path of the data of the directions of a shard: lines of JSON, packed."""
+    return f"{api_folder(run)}/directions-{number}.jsonl.gz"
 
 
 def direction_script(run: str, direction: str) -> str:

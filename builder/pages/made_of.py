@@ -74,6 +74,10 @@ class MadeOf:
         )
         self._whole = hashlib.sha256(repr(whole).encode("utf-8", "surrogatepass")).digest()
         self._rows = store.digests()
+        self._links = {
+            (i.row.hookpoint.layer, i.row.hookpoint.writer, i.row.rank): i.link
+            for i in run.directions
+        }
         self._spectra = {
             (s.hookpoint.layer, s.hookpoint.writer): (s.shuffled_floor, s.rounding_floor, s.space)
             for s in run.spectra
@@ -105,7 +109,8 @@ class MadeOf:
                 for pole, rows in alike.rows.items()
                 for row in rows
             ],
-            [(other.row.id, other.name) if other else None for other in beside],
+            [(other.row.id, other.link) if other else None for other in beside],
+            [self._links.get((place.layer, place.writer, rank)) for rank in item.row.group],
             findings,
         )  # fmt: skip
         digest = hashlib.sha256(self._whole)

@@ -175,7 +175,7 @@ def _cell(item: DirectionView | None, measured: Sequence[_Values], *, first: boo
     said = "\n".join(filter(None, (_said(pole) for pole in item.poles.values())))
     title = f' title="{escape(said)}"' if said else ""
     return (
-        f'<td class="{colours}"><a href={item.name}.html{numbers}{title}>'
+        f'<td class="{colours}"><a href={item.link}{numbers}{title}>'
         f"<b>{escape(plain(name))}</b></a>"
     )
 

@@ -88,7 +88,7 @@ def _group(run: RunView, item: DirectionView) -> Group | None:
     is_span = len(others) > _LISTED and ranks[-1] - ranks[0] + 1 == len(ranks)
     place = item.row.hookpoint
     pages = {
-        other.row.rank: f"{other.name}.html"
+        other.row.rank: other.link
         for other in run.directions
         if (other.row.hookpoint.layer, other.row.hookpoint.writer) == (place.layer, place.writer)
     }

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -82,6 +82,10 @@ class Packer:
 
     def file(self, name: str, header: dict[str, Any]) -> bytes:
         """The script that calls ``WA.<name>`` with everything that was added."""
+        return script(name, self.content(header))
+
+    def content(self, header: dict[str, Any]) -> bytes:
+        """Header and streams, before they are packed into letters."""
         span = self.span()
         whole = {
             "v": VERSION,
@@ -89,19 +93,10 @@ class Packer:
             "base": self.has_base,
             **header,
         }
-        text = json.dumps(whole, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        head = text.encode("utf-8")
-        content = b"".join(
-            (
-                len(head).to_bytes(4, "little"),
-                head,
-                bytes(self._lengths),
-                _levels(self._values, span),
-                _levels(self._base if self.has_base else [], span),
-            )
+        base = self._base if self.has_base else []
+        return with_head(
+            whole, (bytes(self._lengths), _levels(self._values, span), _levels(base, span))
         )
-        packed = gzip.compress(content, 9, mtime=0)
-        return b'WA.%b(%d,"%b");\n' % (name.encode(), len(packed), letters(packed))
 
     def _in_pieces(self, window: Window) -> list[Any]:
         pieces = Pieces.of(window)
@@ -119,6 +114,32 @@ class Packer:
             texts.append(marked_token(window.text[covered:]))
         self._lengths += _varints(len(text) + _beyond(text) for text in texts)
         return ["".join(texts), len(texts), unusual]
+
+
+def script(name: str, content: bytes) -> bytes:
+    """The script that calls ``WA.<name>`` with these bytes, packed."""
+    packed = gzip.compress(content, 9, mtime=0)
+    return b'WA.%b(%d,"%b");\n' % (name.encode(), len(packed), letters(packed))
+
+
+def opened(script: bytes) -> bytes:
+    """The bytes that :func:`script` packed."""
+    stated, text = script[script.index(b"(") + 1 : script.rindex(b'"')].split(b',"', 1)
+    return gzip.decompress(from_letters(text)[: int(stated)])
+
+
+def with_head(header: Mapping[str, Any], streams: Iterable[bytes]) -> bytes:
+    """A JSON header after its length (uint32, little endian), then the streams."""
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    head = text.encode("utf-8")
+    return b"".join((len(head).to_bytes(4, "little"), head, *streams))
+
+
+def headed(content: bytes) -> tuple[dict[str, Any], int]:
+    """The JSON header that bytes begin with, and where it ends."""
+    end = 4 + int.from_bytes(content[:4], "little")
+    header: dict[str, Any] = json.loads(content[4:end])
+    return header, end
 
 
 def letters(content: bytes) -> bytes:
@@ -149,11 +170,9 @@ def unpacked(script: bytes) -> tuple[dict[str, Any], list[list[str]], bytes]:
     Texts are found as the header's ``texts``. For tests and for those who read the files with
     Python; the pages' script does the same.
     """
-    stated, text = script[script.index(b"(") + 1 : script.rindex(b'"')].split(b',"', 1)
-    content = gzip.decompress(from_letters(text)[: int(stated)])
-    size = int.from_bytes(content[:4], "little")
-    header: dict[str, Any] = json.loads(content[4 : 4 + size])
-    at, found = 4 + size, []
+    content = opened(script)
+    header, at = headed(content)
+    found = []
     for text, n, _ in header["texts"]:
         units, cut, pieces = text.encode("utf-16-le", "surrogatepass"), 0, []
         for _ in range(n):

@@ -7,7 +7,6 @@ them. A name a template does not know is an error, not an empty string.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -15,6 +14,7 @@ from markupsafe import Markup
 
 from builder import __version__
 from builder.assets import asset_dir
+from builder.config import SiteSettings
 from builder.pages import formats
 from builder.pages.corpus_view import ENRICHED, RISING
 from builder.pages.findings import Findings
@@ -49,19 +49,9 @@ class Renderer:
     """Renders templates for one site; every page has its title, address (if known) and findings."""
 
     def __init__(
-        self,
-        site_title: str,
-        site_url: str = "",
-        findings: Findings | None = None,
-        authors: Sequence[str] = (),
-        warning: str = "",
-        blur: Sequence[str] = (),
-        compare: str = "",
+        self, site: SiteSettings, findings: Findings | None = None, compare: str = ""
     ) -> None:
-        """``warning`` is told on the first page and each model's; texts of the sources that
-        ``blur`` names are shown on a click; ``compare`` is the address within the site of what
-        compares its models, if anything.
-        """
+        """``compare`` is the address within the site of what compares its models, if anything."""
         # ruff wants autoescape stated; it is, for every template whatever its name.
         self._environment = Environment(
             loader=FileSystemLoader(asset_dir() / "templates"),
@@ -92,11 +82,11 @@ class Renderer:
             score_table=score_table,
         )
         self._environment.globals.update(
-            site_title=site_title,
-            site_url=site_url,
-            authors=tuple(authors),
-            site_warning=warning,
-            veiled=veiled_by(blur),
+            site_title=site.title,
+            site_url=site.url,
+            authors=site.authors,
+            site_warning=site.warning,
+            veiled=veiled_by(site.blur),
             all_findings=findings or Findings(),
             compare=compare,
             policy=CONTENT_SECURITY_POLICY,

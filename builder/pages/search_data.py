@@ -16,6 +16,7 @@ from typing import Any
 from builder.pages import links
 from builder.pages.formats import fixed
 from builder.pages.label_view import PoleView
+from builder.pages.layout import PER_SHARD
 from builder.pages.peaks_view import Peaking
 from builder.pages.spans import brief, plain
 from builder.pages.views import DirectionView, RunView
@@ -90,6 +91,7 @@ def _columns(
     return {
         "title": plain(run.title),
         "first": held.start,
+        "shard": PER_SHARD if run.is_sharded else 0,
         "ids": column(item.row.id for item in items),
         "names": column(item.name for item in items),
         "layers": [item.row.hookpoint.layer for item in items],

@@ -35,6 +35,17 @@ from builder.pages.folder import SiteFolder
 from builder.pages.forecast import Forecast, forecast, refuse_oversize
 from builder.pages.home_view import home
 from builder.pages.label_pages import label_pages
+from builder.pages.layout import (
+    PER_SHARD,
+    decided,
+    files_of,
+    is_sharded,
+    made_of,
+    names_script,
+    own_pages,
+    placed,
+    units,
+)
 from builder.pages.made_of import MadeOf, program
 from builder.pages.model_view import model_page
 from builder.pages.nearby import FLOOR, Comparison, Neighbourhood
@@ -108,6 +119,8 @@ def build_site(
             opened.append((run, store))
             covered[run.name] = found
         _refuse_equal_names([run for run, _ in opened])
+        settings = decided(settings, sum(len(run.directions) for run, _ in opened))
+        opened = [(placed(run, settings), store) for run, store in opened]
         build = _Build(
             opened, settings, comparisons or {}, groups, workers, covered, redactor.digest
         )
@@ -150,15 +163,7 @@ class _Build:
         masks = [covered[run.name].mask for run in self._runs]
         self._job = DirectionJob(opened, settings, comparisons, self._findings, masks, self._groups)
         self._entry = entry(self._groups)
-        self._renderer = Renderer(
-            settings.title,
-            settings.url,
-            self._findings,
-            settings.authors,
-            settings.warning,
-            settings.blur,
-            self._entry,
-        )
+        self._renderer = Renderer(settings, self._findings, self._entry)
         self._overviews: dict[str, Overview] = {}
 
     def warnings(self) -> Iterator[str]:
@@ -183,17 +188,26 @@ class _Build:
         pages = sum(len(run.directions) for run in self._runs) + others
         try:
             by = f"{program()} {self._redaction}"
-            names = [self._names(run, store, by) for run, store in self._opened]
-            found = forecast(self._job, [len(run.directions) for run in self._runs])
+            known = [self._units(run, store, by) for run, store in self._opened]
+            wanted = [
+                [
+                    unit
+                    for unit, name in own.items()
+                    if not folder.keep_all(files_of(run, unit, self._settings), name)
+                ]
+                for run, own in zip(self._runs, known, strict=True)
+            ]
+            found = forecast(
+                self._job,
+                [own_pages(run, own) for run, own in zip(self._runs, wanted, strict=True)],
+                directions=sum(len(run.directions) for run in self._runs),
+                kept=folder.bytes,
+            )
             on_forecast(found)
             refuse_oversize(found, self._settings)
-            wanted = [
-                [at for at, name in enumerate(own) if not self._keep(folder, run, at, name)]
-                for run, own in zip(self._runs, names, strict=True)
-            ]
-            made = sum(map(len, wanted)) + others
+            made = sum(len(unit) for own in wanted for unit in own) + others
             with tqdm(None, "site", total=made, unit=" pages", delay=1, disable=None) as bar:
-                self._put_directions(folder, wanted, names, lambda n: bar.update(n) and None)
+                self._put_directions(folder, wanted, known, bar.update)
                 for run, store in self._opened:
                     commonest[run.name] = self._put_run(folder, run, store)
                     bar.update()
@@ -225,15 +239,15 @@ class _Build:
             warnings=warnings,
         )
 
-    def _names(self, run: RunView, store: RunStore, by: str) -> list[str]:
-        """What the page of each direction is made of; ``by`` is the hash of the program."""
+    def _units(self, run: RunView, store: RunStore, by: str) -> dict[range, str]:
+        """The units of a run, and what each is made of; ``by`` is the hash of the program."""
         findings = bool(self._findings.items)
-        made_of = MadeOf(run, store, self._settings, by, findings, self._entry)
+        pages = MadeOf(run, store, self._settings, by, findings, self._entry)
         alike = self._alike[run.name]
         alike.read([item.row.id for item in run.directions])
         items: list[Any] = [None, *run.directions, None]
-        return [
-            made_of.of(
+        names = [
+            pages.of(
                 item,
                 self._nearby.of(run, item),
                 alike.of(item),
@@ -242,27 +256,25 @@ class _Build:
             )
             for before, item, after in zip(items, items[1:], items[2:], strict=False)
         ]
-
-    def _keep(self, folder: SiteFolder, run: RunView, at: int, name: str) -> bool:
-        return folder.keep_all(_files_of(run, at), name)
+        return {unit: made_of(names[unit.start : unit.stop]) for unit in units(run, self._settings)}
 
     def _put_directions(
         self,
         folder: SiteFolder,
-        wanted: Sequence[Sequence[int]],
-        names: Sequence[Sequence[str]],
-        on_page: Callable[[int], None],
+        wanted: Sequence[Sequence[range]],
+        known: Sequence[Mapping[range, str]],
+        on_page: Callable[[int], object],
     ) -> None:
-        made_of = {
-            path: names[number][at]
-            for number, (run, places) in enumerate(zip(self._runs, wanted, strict=True))
-            for at in places
-            for path in _files_of(run, at)
+        names = {
+            path: own[unit]
+            for run, cut, own in zip(self._runs, wanted, known, strict=True)
+            for unit in cut
+            for path in files_of(run, unit, self._settings)
         }
-        if made_of:
+        if names:
             for files in direction_files(self._job, wanted, on_page, workers=self._workers):
                 for path, content in files.items():
-                    folder.put(path, content, made_of[path])
+                    folder.put(path, content, names[path])
 
     def _put_run(self, folder: SiteFolder, run: RunView, store: RunStore) -> tuple[TokenRow, ...]:
         """Puts the files of a model that are not of one direction; gives its commonest peaks."""
@@ -280,6 +292,11 @@ class _Build:
             *token_scripts(run, peak_tokens),
         ):
             folder.put(path, script)
+        if is_sharded(self._settings):
+            shell = links.shell_page(run.name)
+            page = self._renderer.page("shell.html", shell, run=run, per=PER_SHARD)
+            folder.put(shell, page)
+            folder.put(links.names_script(run.name), names_script(run))
         triage = triage_script(run, view.triggers).encode("utf-8")
         folder.put(links.triage_shard(run.name), triage)
         folder.put(
@@ -325,16 +342,6 @@ class _Build:
         }
         for path, values in pages.items():
             yield path, path, values
-
-
-def _files_of(run: RunView, at: int) -> tuple[str, ...]:
-    """The files of one direction."""
-    item = run.directions[at]
-    return (
-        item.page,
-        links.direction_script(run.name, item.name),
-        links.api_file(run.name, item.name),
-    )
 
 
 def _settings_table(runs: Sequence[RunView]) -> list[tuple[str, list[str | None]]]:

@@ -58,17 +58,24 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class DirectionView:
-    """One direction as lists and links show it; ``page`` is its path inside the site."""
+    """One direction as lists and links show it; ``page`` is its address inside the site."""
 
     row: DirectionRow
     name: str
     page: str
+    #: Path of the file with its data; several directions may share one.
+    data: str
     poles: dict[Pole, PoleView]
     ranges: tuple[Range, ...]
     tail: Tail | None
     #: Of the base at the same tokens, and how far tuning moved them; empty without the base.
     base_ranges: tuple[Range, ...] = ()
     shifts: tuple[Shift, ...] = ()
+
+    @property
+    def link(self) -> str:
+        """Its address from the other pages of its model."""
+        return self.page.rpartition("/")[2]
 
     @property
     def is_control(self) -> bool:
@@ -112,6 +119,8 @@ class RunView:
     spend: tuple[Spend, ...] = ()
     #: How the labels of controls that say what chance gives scored.
     control_scores: Chance = field(default_factory=dict)
+    #: Whether its directions lie in shards (:mod:`builder.pages.layout`).
+    is_sharded: bool = False
     #: The directions that come from the weights; found once, for every page asks for them.
     own: tuple[DirectionView, ...] = field(init=False, repr=False)
     #: The controls by kind, in the order of CONTROLS; kinds without any are left out.
@@ -276,12 +285,13 @@ def _directions(
         scores.setdefault((score.direction, score.pole), []).append(score)
     ranges, base = _by_direction(store.ranges()), _by_direction(store.ranges("base"))
     shifts = _by_direction(store.shifts())
-    names = links.unique_file_names((row.id for row in rows), taken=("index",))
+    names = links.unique_file_names((row.id for row in rows), taken=("index", links.SHELL))
     return tuple(
         DirectionView(
             row=row,
             name=names[row.id],
             page=links.direction_page(run, names[row.id]),
+            data=links.api_file(run, names[row.id]),
             poles={
                 pole: pole_view(
                     pole, answers.get((row.id, pole), []), scores.get((row.id, pole), []), chance

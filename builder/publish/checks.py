@@ -79,6 +79,8 @@ def check_site(
         told += [f"{path}: holds a name of this machine: {shown(n)}" for n in names.names_in(text)]
         if path.endswith(".html"):
             links.add(path, content.decode("utf-8", "replace"))
+        elif path.startswith("m/") and "/s/" in path:
+            links.add_shard(path, content)
     faults += links.faults(present.files, site)
     sizes = {path: (site / path).stat().st_size for path in sorted(present.files & listed.keys())}
     sizes[MANIFEST] = (site / MANIFEST).stat().st_size

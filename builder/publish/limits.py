@@ -54,6 +54,8 @@ class Kinds:
     rest: int
     #: By model; what all share is in none.
     runs: Mapping[str, int]
+    #: Whether pages are packed together already.
+    is_sharded: bool = False
 
     @property
     def all(self) -> int:
@@ -68,7 +70,7 @@ def kinds(files: Mapping[str, int]) -> Kinds:
     for path, n in files.items():
         folder, _, name = path.rpartition("/")
         stem, end = posixpath.splitext(name)
-        if folder.endswith("/d") or name == "texts.js":
+        if folder.endswith(("/d", "/s")) or name == "texts.js":
             kind = "scripts"
         elif end == ".duckdb":
             kind = "databases"
@@ -87,6 +89,7 @@ def kinds(files: Mapping[str, int]) -> Kinds:
         found["tables"],
         found["rest"],
         {name: n for name, n in runs.items() if name != "schema"},
+        any(path.startswith("m/") and "/s/" in path for path in files),
     )
 
 
@@ -140,6 +143,8 @@ def plan(found: Kinds, most: int, examples: int) -> Iterator[str]:
             yield f"{how} it would have {size(found.all - saved)}"
             return
     saved = found.databases + found.tables
+    if not found.is_sharded:
+        yield 'packed together (site.layout = "shards") its pages would take a third at most'
     left = most - (found.all - saved - found.scripts)
     if left > 0 and found.scripts:
         fewer = math.floor(examples * left / found.scripts * 0.95)

@@ -2,19 +2,22 @@
 
 Read with a parser as browsers do (lexbor), which takes a fourteenth of the time that the standard
 library's takes. Examples beyond the first few have their places made by the page's script: those
-are looked up in the file that it reads.
+are looked up in the file that it reads. What shards hold are pages too, each with its own address
+in the page that shows them.
 """
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterator, Set
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from selectolax.lexbor import LexborHTMLParser
 
-from builder.pages.packed import unpacked
+from builder.pages.layout import opened_shard
+from builder.pages.links import SHELL
+from builder.pages.packed import headed, opened
 from builder.records import POLES, ROLES
 
 #: Attributes that hold addresses; the last two are read by scripts.
@@ -32,6 +35,16 @@ class PageLinks:
         #: From a page or file and a place in it to the first page that leads there.
         self._wanted: dict[tuple[str, str], str] = {}
         self._faults: list[str] = []
+        #: The places that scripts make for examples, by the folder and name of a direction in a
+        #: shard.
+        self._scripted: dict[str, frozenset[str]] = {}
+
+    def add_shard(self, path: str, script: bytes) -> None:
+        """Takes in the directions of a shard; ``path`` is that of its script."""
+        folder = posixpath.dirname(posixpath.dirname(path))
+        for name, html, content in opened_shard(script):
+            self.add(f"{folder}/{SHELL}.html?d={name}", html)
+            self._scripted[f"{folder}/{name}"] = frozenset(_examples(content))
 
     def add(self, page: str, html: str) -> None:
         """Takes in one page; ``page`` is its path inside the site."""
@@ -50,11 +63,11 @@ class PageLinks:
         yield from self._faults
         scripted: dict[str, frozenset[str]] = {}
         for (target, place), page in self._wanted.items():
-            if target not in files:
+            if target not in files and target not in self._ids:
                 yield f"{page}: links to {target}, which is not there"
             elif place and target in self._ids and place not in self._ids[target]:
                 if target not in scripted:
-                    scripted[target] = frozenset(_anchors(site, target))
+                    scripted[target] = self._anchors(site, target)
                 if place not in scripted[target]:
                     yield f"{page}: links to #{place} of {target}, which has no such place"
 
@@ -72,15 +85,22 @@ class PageLinks:
             self._faults.append(f"{page}: {address!r} leads out of a site that lies under a path")
             return
         path = posixpath.normpath(posixpath.join(posixpath.dirname(page), unquote(parts.path)))
+        if parts.query and posixpath.basename(path) == f"{SHELL}.html":
+            path = f"{path}?{unquote(parts.query)}"
         self._wanted.setdefault((path if parts.path else page, unquote(parts.fragment)), page)
 
+    def _anchors(self, site: Path, page: str) -> frozenset[str]:
+        """The places that a direction's script makes for examples."""
+        folder, _, name = page.rpartition("/")
+        name = name.partition("?d=")[2] or name.removesuffix(".html")
+        known = self._scripted.get(f"{folder}/{name}")
+        if known is not None:
+            return known
+        script = site / folder / "d" / f"{name}.js"
+        return frozenset(_examples(opened(script.read_bytes())) if script.is_file() else ())
 
-def _anchors(site: Path, page: str) -> Iterable[str]:
-    """The places that a direction's script makes for examples."""
-    folder, _, name = page.rpartition("/")
-    script = site / folder / "d" / name.replace(".html", ".js")
-    if not script.is_file():
-        return
-    header, _, _ = unpacked(script.read_bytes())
+
+def _examples(content: bytes) -> Iterator[str]:
+    header, _ = headed(content)
     for row in header["examples"]:
         yield f"{POLES[row[0]]}-{ROLES[row[1]]}-{row[6]}"

@@ -18,13 +18,14 @@ from pathlib import Path
 from builder.pages.packed import from_letters
 
 #: Files of a site that hold text.
-TEXTS = frozenset({".cff", ".css", ".html", ".js", ".json", ".svg", ".txt", ".xml"})
+TEXTS = frozenset({".cff", ".css", ".gz", ".html", ".js", ".json", ".svg", ".txt", ".xml"})
 #: Names that are no one's, or of which texts are full.
 _USUAL = frozenset(
     {"admin", "build", "debian", "docker", "guest", "home", "local", "localhost", "node", "root",
      "runner", "server", "test", "ubuntu", "user", "vagrant", "worker"}
 )  # fmt: skip
 _SHORTEST = 4
+_GZIP = b"\x1f\x8b"
 _PACKED = re.compile(rb'\AWA\.\w+\((\d+),"([^"]*)"\);\s*\Z')
 
 
@@ -58,7 +59,9 @@ class PrivateNames:
 
 
 def readable(content: bytes) -> bytes:
-    """A file's text: of a packed script what it holds, of any other the file itself."""
+    """A file's text: of a packed file what it holds, of any other the file itself."""
+    if content.startswith(_GZIP):
+        return gzip.decompress(content)
     match = _PACKED.match(content)
     if match is None:
         return content

@@ -161,7 +161,7 @@ def test_the_first_examples_of_the_joint_list_stand_in_the_page_itself(
 def test_a_page_is_the_same_whichever_others_are_read_with_it(run_folders: list[Path]) -> None:
     def made(pages: Iterator[DirectionPage]) -> list[object]:
         return [
-            (p.script, p.peaks, p.scale, p.scores, p.corpus, p.alike,
+            (p.content, p.peaks, p.scale, p.scores, p.corpus, p.alike,
              [html for pole in POLES for _, html in p.examples.html[pole]])
             for p in pages
         ]  # fmt: skip

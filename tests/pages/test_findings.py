@@ -340,7 +340,11 @@ PIECES = [
 def _rendered(small: Small, folder: Path) -> str:
     findings, cited = read_findings(folder, small.opened)
     stores = {run.name: store for run, store in small.opened}
-    pages = dict(finding_pages(Renderer("t", findings=findings), findings, cited, stores, SMALL))
+    pages = dict(
+        finding_pages(
+            Renderer(SiteSettings(title="t"), findings=findings), findings, cited, stores, SMALL
+        )
+    )
     return pages["findings/a.html"].decode("utf-8")
 
 

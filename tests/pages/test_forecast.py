@@ -15,13 +15,14 @@ from builder.errors import SiteError
 from builder.pages import build_site
 from builder.pages.direction_job import DirectionJob
 from builder.pages.forecast import SAMPLE, Forecast, forecast, refuse_oversize
+from builder.pages.layout import own_pages, units
 from builder.pages.views import read_run
 from builder.store import RunStore
 from tests.pages.conftest import SMALL, files_of
 
 
 @contextlib.contextmanager
-def job_of(folders: list[Path]) -> Iterator[tuple[DirectionJob, list[int]]]:
+def job_of(folders: list[Path]) -> Iterator[tuple[DirectionJob, list[dict[range, int]]]]:
     """What makes the pages of these runs, and how many directions each has."""
     with contextlib.ExitStack() as stack:
         stores = [stack.enter_context(RunStore(folder / "run.duckdb")) for folder in folders]
@@ -29,7 +30,7 @@ def job_of(folders: list[Path]) -> Iterator[tuple[DirectionJob, list[int]]]:
         opened = list(zip(runs, stores, strict=True))
         yield (
             DirectionJob(opened, SMALL, compare_runs(folders).near),
-            [len(run.directions) for run in runs],
+            [own_pages(run, units(run, SMALL)) for run in runs],
         )
 
 
@@ -41,11 +42,11 @@ def of_directions(site: Path) -> list[Path]:
 
 
 def test_the_forecast_is_close_to_what_the_files_take(site: Path, run_folders: list[Path]) -> None:
-    with job_of(run_folders) as (job, counts):
-        assert min(counts) > SAMPLE
-        found = forecast(job, counts)
+    with job_of(run_folders) as (job, own):
+        assert min(map(len, own)) > SAMPLE
+        found = forecast(job, own, directions=sum(len(unit) for cut in own for unit in cut))
     files = of_directions(site)
-    assert found.directions == sum(counts) == len(files) / 3
+    assert found.directions == len(files) / 3
     taken = sum(path.stat().st_size for path in files)
     assert found.bytes == pytest.approx(taken, rel=0.15)
     assert found.each == found.bytes / found.directions
@@ -65,7 +66,7 @@ def test_the_forecast_of_few_pages_is_exact(
     taken = sum(path.stat().st_size for path in of_directions(out))
     assert said == [Forecast(12, taken)]
     with job_of(tiny_folders) as (job, _):
-        assert forecast(job, [0, 0]) == Forecast(0, 0)
+        assert forecast(job, [{}, {}], directions=5, kept=70) == Forecast(5, 70)
     assert Forecast(0, 0).each == 0
     assert capsys.readouterr() == ("", "")
 

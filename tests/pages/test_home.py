@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from builder.assets import asset_dir
+from builder.config import SiteSettings
 from builder.pages.home_view import MANY, home
 from builder.pages.overview import Overview, overview
 from builder.pages.render import Renderer
@@ -29,7 +30,11 @@ def seen(run_folders: list[Path]) -> list[tuple[RunView, Overview]]:
 
 def page_of(runs: list[tuple[RunView, Overview]]) -> str:
     values = home([run for run, _ in runs], [view for _, view in runs])
-    return Renderer("atlas").page("index.html", "index.html", home=values).decode("utf-8")
+    return (
+        Renderer(SiteSettings(title="atlas"))
+        .page("index.html", "index.html", home=values)
+        .decode("utf-8")
+    )
 
 
 def many(seen: list[tuple[RunView, Overview]], n: int) -> list[tuple[RunView, Overview]]:

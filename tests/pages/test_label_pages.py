@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.config import SiteSettings
 from builder.pages import build_site, label_pages
 from builder.pages.render import Renderer
 from builder.pages.views import RunView
@@ -14,7 +15,7 @@ from tests.pages.conftest import SMALL
 
 
 def rendered(runs: list[RunView]) -> dict[str, str]:
-    renderer = Renderer("test")
+    renderer = Renderer(SiteSettings(title="test"))
     return {
         path: renderer.page(template, path, **values).decode()
         for path, template, values in label_pages.label_pages(runs)

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, expect
 
 from bench.made_run import make_database
+from builder.config import SiteSettings
 from builder.pages.lists_view import LISTED, shift_list, source_list
 from builder.pages.map_view import best_score, map_view
 from builder.pages.model_view import model_page
@@ -40,7 +41,9 @@ def with_base(run_folders: list[Path]) -> tuple[RunView, Overview]:
 
 
 def page_text(run: RunView, view: Overview) -> str:
-    page = Renderer("atlas").page("model.html", run.page, **model_page(run, view))
+    page = Renderer(SiteSettings(title="atlas")).page(
+        "model.html", run.page, **model_page(run, view)
+    )
     return page.decode("utf-8")
 
 

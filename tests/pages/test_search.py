@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from builder.assets import asset_dir
+from builder.config import SiteSettings
 from builder.pages import search_data
 from builder.pages.peaks_view import peaking
 from builder.pages.render import Renderer
@@ -125,7 +126,9 @@ def write_pages(folder: Path, runs: list[RunView]) -> Path:
             alike, peaks = SimilarLabels(run, store).places(), peaking(store, 6)
         for path, content in search_scripts(run, alike, peaks):
             (folder / path).write_bytes(content)
-    page = Renderer("test").page("search.html", "search.html", **search_page(runs))
+    page = Renderer(SiteSettings(title="test")).page(
+        "search.html", "search.html", **search_page(runs)
+    )
     (folder / "search.html").write_bytes(page)
     return folder
 

@@ -53,11 +53,12 @@ def test_units_do_not_show_in_files_and_every_page_is_told_once(
         run = read_run(hostile_folder, store)
         job = DirectionJob([(run, store)], SMALL, {})
         places = range(1, len(run.directions), 2)
+        units = [range(at, at + 1) for at in places]
         for at_once, workers in ((1, 1), (2, 2), (64, 2)):
             monkeypatch.setattr("builder.pages.direction_job.AT_ONCE", at_once)
             told: list[int] = []
             files.append({})
-            for found in direction_files(job, [places], told.append, workers=workers):
+            for found in direction_files(job, [units], told.append, workers=workers):
                 assert not files[-1].keys() & found.keys()
                 files[-1].update(found)
             assert sum(told) == len(places)
@@ -76,4 +77,4 @@ def test_a_database_that_is_gone_is_an_error_of_the_site(
         job = DirectionJob([(read_run(folder, store), store)], SMALL, {})
         (folder / "run.duckdb").unlink()
         with pytest.raises((SiteError, StoreError), match="no database here"):
-            list(direction_files(job, [range(8)], lambda _: None, workers=2))
+            list(direction_files(job, [[range(8)]], lambda _: None, workers=2))

@@ -26,8 +26,8 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Address = Annotated[
     str,
     Field(
-        pattern=r"^([a-z0-9._-]+/)*[a-z0-9._-]+$",
-        description="Path of a file, from the top of the site",
+        pattern=r"^([a-z0-9._-]+/)*[a-z0-9._-]+(\?d=[a-z0-9._-]+)?$",
+        description="Path of a file from the top of the site; `?d=` names a direction in a page",
     ),
 ]
 Version = Annotated[

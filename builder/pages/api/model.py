@@ -121,7 +121,7 @@ def _brief(run: RunView, item: DirectionView) -> BriefDirection:
         "id": item.row.id,
         "content_hash": item.row.content_hash,
         "page": item.page,
-        "json": links.api_file(run.name, item.name),
+        "json": item.data,
         "kind": item.row.kind,  # type: ignore[typeddict-item]  # the database holds no other
         "sigma": number(item.row.sigma),
         "poles": {pole: _brief_pole(view) for pole, view in item.poles.items()},
