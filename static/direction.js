@@ -204,14 +204,14 @@
       const sides = POLES.map((pole) => make("section", `pole ${pole}`,
         make("header", "", make("p", "which", make("span", `sign ${pole}`, `${pole === "max" ? "\u25b2" : "\u25bc"} ${pole}`)))));
       for (const { row } of own) {
-        const [pole, reach, value, place, duplicates, peak, role, first, tokens] = row;
+        const [pole, reach, value, place, duplicates, peak, role, first, tokens, runs] = row;
         const [source, doc, start] = random.header.windows[place];
         const pieces = random.texts[place].pieces
           .filter((piece) => piece.first >= first && piece.first < first + tokens)
           .map((piece) => ({ ...piece, first: piece.first - first }));
         const item = {
           text: { pieces, tokens }, ...cut(tokens), start: start + first, peak: peak - first,
-          roles: null, role, context: page.header.context, open: true,
+          roles: spread(runs, tokens), role, context: page.header.context, open: true,
         };
         item.paragraph = textOf("Text of a random document; arrow keys read its values");
         const head = make("header", "", make("span", "value", signed(value)), " ",

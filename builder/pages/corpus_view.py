@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from builder.pages.example_view import role_runs
 from builder.pages.packed import Packer
 from builder.pages.spans import near_peak
 from builder.pages.views import DirectionView
@@ -108,9 +109,10 @@ def pack_between(
     """Adds random documents' activations to a page's file; gives their part of its header.
 
     Rows of [pole, share of the reservoir it goes beyond, value, place in the run's file of random
-    documents, near-duplicates, peak, role, first token of those that are shown, how many they
-    are], the one nearest the pole first, as among the examples. ``places`` are those in that file
-    by document and first token; ``context`` tokens are shown on each side of the peak.
+    documents, near-duplicates, peak, role, first token of those that are shown, how many they are,
+    their roles as :func:`role_runs` gives them], the one nearest the pole first, as among the
+    examples. ``places`` are those in that file by document and first token; ``context`` tokens are
+    shown on each side of the peak.
     """
     counts = {pole: sum(example.pole == pole for example in examples) for pole in POLES}
     rows = []
@@ -128,6 +130,7 @@ def pack_between(
                 ROLES.index(example.role),
                 shown.window.start - example.window.start,
                 len(shown.activations),
+                role_runs(shown.roles.tolist()),
             ]
         )
     return rows

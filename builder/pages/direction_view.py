@@ -68,6 +68,8 @@ class DirectionPage:
     alike: SimilarView
     #: Tokens on each side of the peak that are shown at first.
     context: int
+    #: Whether the base's activations are known at all tokens of the examples and random documents.
+    has_base: bool
     #: What the page's script gets, before it is packed: all examples and all judged texts.
     content: bytes
 
@@ -165,6 +167,7 @@ class PageReader:
             scores=scores,
             alike=self._alike.of(item),
             context=opening(site.context),
+            has_base=packer.has_base,
             content=packer.content(header),
         )
 

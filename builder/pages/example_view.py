@@ -55,11 +55,6 @@ class Examples:
         """The examples of the joint list, the max pole's first, as far as they are kept."""
         return [view.example for view in self.every() if ANY_ROLE in view.lists]
 
-    def has_base(self) -> bool:
-        """Whether the base's activations at the same tokens are known."""
-        views = list(self.every())
-        return bool(views) and all(v.example.base_activations is not None for v in views)
-
 
 def opening(context: int) -> int:
     """How many tokens on each side of the peak are shown at first, of those that are kept."""

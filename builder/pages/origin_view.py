@@ -88,9 +88,7 @@ def _group(run: RunView, item: DirectionView) -> Group | None:
     is_span = len(others) > _LISTED and ranks[-1] - ranks[0] + 1 == len(ranks)
     place = item.row.hookpoint
     pages = {
-        other.row.rank: other.link
-        for other in run.directions
-        if (other.row.hookpoint.layer, other.row.hookpoint.writer) == (place.layer, place.writer)
+        other.row.rank: other.link for other in run.by_matrix.get((place.layer, place.writer), ())
     }
     shown = (ranks[0], ranks[-1]) if is_span else others
     return Group(

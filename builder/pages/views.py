@@ -126,6 +126,10 @@ class RunView:
     #: The controls by kind, in the order of CONTROLS; kinds without any are left out.
     controls: Mapping[str, tuple[DirectionView, ...]] = field(init=False, repr=False)
 
+    #: The directions of each matrix, and its spectrum, by layer and writer.
+    by_matrix: Mapping[tuple[int, str], tuple[DirectionView, ...]] = field(init=False, repr=False)
+    _spectra_by: Mapping[tuple[int, str], Spectrum] = field(init=False, repr=False)
+
     def __post_init__(self) -> None:
         own = tuple(item for item in self.directions if not item.is_control)
         controls: dict[str, list[DirectionView]] = {kind: [] for kind in CONTROLS}
@@ -133,6 +137,14 @@ class RunView:
             if item.is_control:
                 controls.setdefault(item.control, []).append(item)
         object.__setattr__(self, "own", own)
+        matrices: dict[tuple[int, str], list[DirectionView]] = {}
+        for item in self.directions:
+            place = item.row.hookpoint
+            matrices.setdefault((place.layer, place.writer), []).append(item)
+        by_matrix = {key: tuple(items) for key, items in matrices.items()}
+        object.__setattr__(self, "by_matrix", by_matrix)
+        spectra = {(s.hookpoint.layer, s.hookpoint.writer): s for s in reversed(self.spectra)}
+        object.__setattr__(self, "_spectra_by", spectra)
         held = {kind: tuple(items) for kind, items in controls.items() if items}
         object.__setattr__(self, "controls", held)
 
@@ -149,10 +161,7 @@ class RunView:
     def spectrum_of(self, item: DirectionView) -> Spectrum | None:
         """The spectrum that a direction's singular value stands in; None of a control."""
         place = item.row.hookpoint
-        for spectrum in self.spectra:
-            if (spectrum.hookpoint.layer, spectrum.hookpoint.writer) == (place.layer, place.writer):
-                return spectrum
-        return None
+        return self._spectra_by.get((place.layer, place.writer))
 
     def total(self, what: str) -> int | None:
         """The sum of a count over its names, or None where nothing was counted."""

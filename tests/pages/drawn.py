@@ -99,7 +99,7 @@ def random_of(script: Packed, texts: Packed) -> list[Drawn]:
     """The random documents of a page, as much of each as is shown."""
     found = []
     for row, place in zip(script.header["between"], script.between(), strict=True):
-        _, _, _, at, _, peak, role, first, tokens = row
+        _, _, _, at, _, peak, role, first, tokens, runs = row
         kept = [
             (text, token - first, n) for text, token, n in _pieces(texts, at)
             if first <= token < first + tokens
@@ -107,8 +107,9 @@ def random_of(script: Packed, texts: Packed) -> list[Drawn]:
         base = None if script.base is None else script.base[place]
         start = texts.header["windows"][at][2] + first
         found.append(
-            Drawn("", 0, ROLES[role], [ROLES[role]] * tokens, kept, peak - first, start, tokens,
-                  script.tuned[place], base)
+            Drawn("", 0, ROLES[role],
+                  [ROLES[of] for of, n in runs or [(role, tokens)] for _ in range(n)],
+                  kept, peak - first, start, tokens, script.tuned[place], base)
         )  # fmt: skip
     return found
 

@@ -122,7 +122,7 @@ def test_random_documents_lie_in_one_file_for_all_pages_of_a_run(
         nearest_first = sorted(examples, key=lambda e: (POLES.index(e.pole), -e.place))
         rows = script.header["between"]
         for row, place, example in zip(rows, script.between(), nearest_first, strict=True):
-            pole, reach, value, at, copies, peak, role, first, tokens = row
+            pole, reach, value, at, copies, peak, role, first, tokens, runs = row
             n = sum(other.pole == example.pole for other in examples)
             assert (POLES[pole], ROLES[role]) == (example.pole, example.role)
             assert reach == pytest.approx((example.place + 0.5) / n, abs=6e-4)
@@ -133,6 +133,8 @@ def test_random_documents_lie_in_one_file_for_all_pages_of_a_run(
             assert (first, tokens) == (
                 kept.window.start - example.window.start, len(kept.activations),
             )  # fmt: skip
+            roles = [of for of, n in runs or [(role, tokens)] for _ in range(n)]
+            assert roles == kept.roles.tolist()
             assert_close(script, place, kept)
         ends = [part.stop for part in (*script.examples(), *script.between())]
         assert ends[-1] == len(script.tuned), "nothing is left over"
