@@ -24,7 +24,7 @@ from builder.store import RunStore
 from tests.pages.conftest import SMALL, Opened
 
 #: What a cell of the map takes, with its tooltip and accessible name.
-BYTES_A_CELL = 250
+BYTES_A_CELL = 260
 
 
 @pytest.fixture(scope="module")

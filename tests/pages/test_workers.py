@@ -77,4 +77,8 @@ def test_a_database_that_is_gone_is_an_error_of_the_site(
         job = DirectionJob([(read_run(folder, store), store)], SMALL, {})
         (folder / "run.duckdb").unlink()
         with pytest.raises((SiteError, StoreError), match="no database here"):
-            list(direction_files(job, [[range(8)]], lambda _: None, workers=2))
+            list(
+                direction_files(
+                    job, [[range(at, at + 1) for at in range(8)]], lambda _: None, workers=2
+                )
+            )
