@@ -89,7 +89,7 @@ def built(run: Path, out: Path, workers: int) -> tuple[SiteReport, float, int, i
 
 
 class Memory:
-    """The most that this process and its children hold at one time, looked at every 50 ms.
+    """The most that this process and its children hold at one time, looked at four times a second.
 
     Proportional set size: pages that several processes share are counted once.
     """
@@ -106,7 +106,7 @@ class Memory:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._done.wait(0.05):
+        while not self._done.wait(0.25):
             self.peak = max(self.peak, sum(map(_held, _family(os.getpid()))))
 
 

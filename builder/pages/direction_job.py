@@ -14,6 +14,7 @@ from builder.config import SiteSettings
 from builder.errors import ScanError, SiteError
 from builder.execute import Files, Processes, Unit, usable_cores
 from builder.pages.api import direction_json
+from builder.pages.collecting import collect_seldom
 from builder.pages.compare.view import NamedGroup, entry, pair_addresses
 from builder.pages.direction_view import PageReader
 from builder.pages.findings import Findings
@@ -72,6 +73,8 @@ class DirectionJob:
         self, device: str, threads: int | None, on_batch: Callable[[int, int], None]
     ) -> Callable[[Task], Files]:
         """From a task to the files of its units; ``on_batch`` is told of each direction."""
+        if self._opened is None:
+            collect_seldom()
         opened = self._opened or [
             _open(folder, threads, mask, self._settings)
             for folder, mask in zip(self._folders, self._masks, strict=True)

@@ -49,6 +49,8 @@ class SiteFolder:
         self._owned = read_manifest(out)
         self._new: dict[str, Entry] = {}
         self._changed: list[str] = []
+        #: Folders of the site that are not links; thousands of files lie in the same few.
+        self._inside: set[str] = set()
         if not self._owned:
             strangers = sorted(_names(out) - WELCOME - {PART, MANIFEST})
             if strangers:
@@ -176,12 +178,11 @@ class SiteFolder:
         temporary.replace(manifest)
 
     def _leads_outside(self, path: str) -> bool:
-        *parents, _ = path.split("/")
-        folder = self.out
-        for parent in parents:
-            folder /= parent
-            if folder.is_symlink():
+        folder = path.rpartition("/")[0]
+        if folder and folder not in self._inside:
+            if self._leads_outside(folder):
                 return True
+            self._inside.add(folder)
         return (self.out / path).is_symlink()
 
     def _remove(self, path: str) -> None:

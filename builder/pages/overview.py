@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from builder.pages.corpus_view import ENRICHED
 from builder.pages.peaks import Peaks, pole_peaks
+from builder.pages.peaks_view import Peaking, peaking
 from builder.pages.triggers import Triggers, trigger_likeness
 from builder.pages.views import RunView
 from builder.records import Pole
@@ -15,13 +16,14 @@ from builder.store import Bulk, RunStore, Saturation, SourceShare
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Statistics of every pole: what its examples share, how trigger-like it is, and its sources.
+    """Statistics of every pole: what examples share and peak on, how trigger-like it is, sources.
 
     ``enriched`` are all sources that a pole's tail holds more of than chance, the least p-value
     first; ``leading`` is the first of each pole.
     """
 
     peaks: Peaks
+    peaking: Peaking
     triggers: Triggers
     bulks: Mapping[str, Bulk]
     enriched: tuple[SourceShare, ...]
@@ -37,9 +39,11 @@ class Overview:
 
 def overview(run: RunView, store: RunStore, examples: int) -> Overview:
     """What a run's database says of all poles, by the first ``examples`` of each."""
-    peaks, bulks = pole_peaks(store, run, examples), store.bulks()
+    read, bulks = list(store.peaks(examples)), store.bulks()
+    peaks = pole_peaks(read, run)
     return Overview(
         peaks=peaks,
+        peaking=peaking(read),
         triggers=trigger_likeness(peaks, bulks),
         bulks=bulks,
         enriched=tuple(store.enriched_sources(ENRICHED)),

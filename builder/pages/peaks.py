@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
 from builder.pages.direction_view import PeakStats, common
+from builder.pages.peaks_view import PoleRead
 from builder.pages.views import RunView
 from builder.records import Pole
-from builder.store import RunStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,11 @@ class PolePeaks:
 Peaks = Mapping[tuple[str, Pole], PolePeaks]
 
 
-def pole_peaks(store: RunStore, run: RunView, examples: int) -> Peaks:
-    """What the first ``examples`` of every pole's joint list share, in one query."""
+def pole_peaks(read: Iterable[PoleRead], run: RunView) -> Peaks:
+    """What the examples of every pole's joint list share."""
     documents = run.document_shares()
     found: dict[tuple[str, Pole], PolePeaks] = {}
-    for direction, pole, peaks in store.peaks(most=examples):
+    for direction, pole, peaks in read:
         stats = common([peak.token for peak in peaks], [peak.source for peak in peaks], documents)
         if stats:
             found[direction, pole] = PolePeaks(stats, median(peak.value for peak in peaks))

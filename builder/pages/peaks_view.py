@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 from builder.records import Pole
-from builder.store import RunStore
+from builder.store import Peak
+
+#: A pole and the peaks of its examples.
+PoleRead = tuple[str, Pole, list[Peak]]
 
 #: White space that is a token of its own, as pages show it.
 _SPACES = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥"})
@@ -44,10 +47,10 @@ def folded(token: str) -> str:
     return token.strip().casefold() or token.translate(_SPACES)
 
 
-def peaking(store: RunStore, most: int) -> dict[tuple[str, Pole], PolePeaks]:
-    """What the first ``most`` examples of each pole's default list peak on."""
+def peaking(read: Iterable[PoleRead]) -> dict[tuple[str, Pole], PolePeaks]:
+    """What the examples of each pole's default list peak on; those of :meth:`RunStore.peaks`."""
     found = {}
-    for direction, pole, peaks in store.peaks(most):
+    for direction, pole, peaks in read:
         counts = Counter(folded(peak.token) for peak in peaks)
         # Examples are by place, so the last that is put in here is the farthest.
         values = {folded(peak.token): peak.value for peak in reversed(peaks)}

@@ -20,6 +20,7 @@ from builder.config import SiteSettings
 from builder.errors import DiskFullError, SiteError, WarnedError, is_disk_full, shown
 from builder.pages import beside, links
 from builder.pages.api import sources as api_sources
+from builder.pages.collecting import seldom_collected
 from builder.pages.compare.groups import SAME, Group
 from builder.pages.compare.view import (
     compare_pages,
@@ -50,7 +51,6 @@ from builder.pages.made_of import MadeOf, program
 from builder.pages.model_view import model_page
 from builder.pages.nearby import FLOOR, Comparison, Neighbourhood
 from builder.pages.overview import Overview, overview
-from builder.pages.peaks_view import peaking
 from builder.pages.redaction import Redacted, Redactor, redacted
 from builder.pages.render import Renderer
 from builder.pages.search_data import search_page, search_scripts
@@ -62,6 +62,8 @@ from builder.pages.veils import veiled_by
 from builder.pages.views import MIN_TOKENS, RunView, database, read_run
 from builder.store import LEAST_RARE, MOST_RARE, RARE, RunStore
 
+#: What the script of a direction's page is put together from.
+DIRECTION_SCRIPTS = ("load", "unpack", "direction", "charts", "examples", "copy")
 #: Sources without a licence that a warning names.
 _NAMED = 5
 
@@ -109,6 +111,7 @@ def build_site(
     if not runs:
         raise SiteError("no runs to build a site from; run `weightatlas scan` first")
     with contextlib.ExitStack() as stack:
+        stack.enter_context(seldom_collected())
         redactor = Redactor.of(settings)
         opened, covered = [], {}
         for folder in runs:
@@ -285,11 +288,10 @@ class _Build:
         }
         page = self._renderer.page("model.html", run.page, **values)
         folder.put(run.page, page)
-        peak_tokens = peaking(store, self._settings.examples)
         alike = self._alike[run.name].places()
         for path, script in (
-            *search_scripts(run, alike, peak_tokens),
-            *token_scripts(run, peak_tokens),
+            *search_scripts(run, alike, view.peaking),
+            *token_scripts(run, view.peaking),
         ):
             folder.put(path, script)
         if is_sharded(self._settings):
@@ -303,7 +305,7 @@ class _Build:
             links.texts_script(run.name),
             texts_script([*store.reservoir(), *store.held_out()], veiled_by(self._settings.blur)),
         )
-        return commonest_tokens(run, peak_tokens)
+        return commonest_tokens(run, view.peaking)
 
     def _overview(self, run: RunView, store: RunStore) -> Overview:
         """What is known of all directions of a run; read once, for its page and the home page."""
@@ -356,6 +358,9 @@ def _static_files() -> Iterator[tuple[str, bytes]]:
         # Editors and systems leave hidden files behind; they are no part of the site.
         if path.is_file() and not path.name.startswith("."):
             yield f"static/{path.relative_to(folder).as_posix()}", path.read_bytes()
+    # One file instead of six: each costs a page of a direction several milliseconds to load.
+    parts = [(folder / f"{name}.js").read_bytes() for name in DIRECTION_SCRIPTS]
+    yield "static/direction-page.js", b"".join(parts)
 
 
 def _refuse_equal_names(runs: Sequence[RunView]) -> None:

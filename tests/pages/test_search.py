@@ -123,7 +123,7 @@ def write_pages(folder: Path, runs: list[RunView]) -> Path:
     shutil.copytree(asset_dir() / "static", folder / "static")
     for run in runs:
         with RunStore(run.folder / "run.duckdb") as store:
-            alike, peaks = SimilarLabels(run, store).places(), peaking(store, 6)
+            alike, peaks = SimilarLabels(run, store).places(), peaking(store.peaks(6))
         for path, content in search_scripts(run, alike, peaks):
             (folder / path).write_bytes(content)
     page = Renderer(SiteSettings(title="test")).page(

@@ -25,7 +25,7 @@ Peaks = dict[tuple[str, Pole], PolePeaks]
 @pytest.fixture(scope="module")
 def peaks(run_folders: list[Path]) -> Peaks:
     with RunStore(run_folders[0] / "run.duckdb") as store:
-        return peaking(store, SMALL.examples)
+        return peaking(store.peaks(SMALL.examples))
 
 
 def read(content: bytes) -> dict[str, Any]:
