@@ -40,6 +40,8 @@ CONTENT_ROLES: tuple[str, ...] = ROLES[:-1]
 ANY_ROLE = "any"
 #: The labeler of labels that a person wrote.
 HAND = "by hand"
+#: The labeler of labels from statistics of words (builder.labels.keywords).
+KEYWORDS = "keywords"
 SCORERS: tuple[Scorer, ...] = ("detection", "fuzzing", "embedding")
 #: Scorers that put texts in an order and say yes to none, since a cosine means yes from no value
 #: that is known. They give no F1, and are compared by AUPRC.

@@ -13,8 +13,7 @@ from builder import __version__
 from builder.config import ScoreSettings, Settings
 from builder.endpoint.messages import Asker
 from builder.labels.evidence import Background
-from builder.labels.keywords import LABELER as KEYWORDS
-from builder.records import HAND, STRATA, Label, Pole, Score, Scorer, Stratum
+from builder.records import HAND, KEYWORDS, STRATA, Label, Pole, Score, Scorer, Stratum
 from builder.run_folder import digest_of
 from builder.scores.asking import judge_facts, model_judge
 from builder.scores.embedding import Again as EmbedAgain

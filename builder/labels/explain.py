@@ -20,9 +20,9 @@ from builder.errors import ConfigError
 from builder.labels.agreement import agreement
 from builder.labels.answers import SCHEMA, SCHEMA_NAME, Answer, read_reply
 from builder.labels.evidence import EVIDENCE_VERSION, Background, Evidence
-from builder.labels.keywords import KEYWORDS_VERSION, LABELER, keyword_label
+from builder.labels.keywords import KEYWORDS_VERSION, keyword_label
 from builder.labels.prompts import Prompt, prompt_version, render_prompt
-from builder.records import HAND, Label, LabelFailure
+from builder.records import HAND, KEYWORDS, Label, LabelFailure
 
 Result = Label | LabelFailure
 
@@ -49,7 +49,7 @@ def labeler_name(settings: LabelSettings) -> str:
 
     Servers of local models name them by their folder; of that only the last part is told.
     """
-    return LABELER if settings.labeler == "keywords" else Access.of(settings).public_model
+    return KEYWORDS if settings.labeler == "keywords" else Access.of(settings).public_model
 
 
 def check_labeler(settings: LabelSettings) -> None:
@@ -59,7 +59,7 @@ def check_labeler(settings: LabelSettings) -> None:
             "label.model: the labeler 'openai' needs the name of a model; "
             "for instance --model gpt-4.1-mini"
         )
-    if settings.labeler == "openai" and labeler_name(settings) in (LABELER, HAND):
+    if settings.labeler == "openai" and labeler_name(settings) in (KEYWORDS, HAND):
         raise ConfigError(f"label.model: {settings.model!r} is the name of another labeler")
 
 

@@ -43,9 +43,8 @@ from builder.labels.reading import (
 )
 from builder.labels.terms import FORMAT_MARK, is_symbol
 from builder.labels.visible import one_line
-from builder.records import Example, Label, LabelFailure
+from builder.records import KEYWORDS, Example, Label, LabelFailure
 
-LABELER = "keywords"
 #: Raised with every change that may change a label.
 KEYWORDS_VERSION = 3
 #: A term must be in at least this many examples.
@@ -91,7 +90,7 @@ def keyword_label(evidence: Evidence, background: Background) -> Label | LabelFa
     A few milliseconds. A LabelFailure only when there are no examples.
     """
     if not evidence.examples:
-        return LabelFailure(evidence.direction, evidence.pole, LABELER, "no_examples")
+        return LabelFailure(evidence.direction, evidence.pole, KEYWORDS, "no_examples")
     # What the label is tested on must not even be counted among the random documents.
     background = background.without(evidence.withheld)
     documents = read_documents(evidence.examples)
@@ -109,7 +108,7 @@ def keyword_label(evidence: Evidence, background: Background) -> Label | LabelFa
     return Label(
         direction=evidence.direction,
         pole=evidence.pole,
-        labeler=LABELER,
+        labeler=KEYWORDS,
         text=_joined([_named(finding, forms) for finding in chosen]) or None,
         explanation=_explanation(chosen, forms, documents, background),
         keywords=tuple(_form(finding, forms) for finding in singles[:MAX_KEYWORDS]),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from builder.labels.keywords import LABELER
-from builder.records import HAND, Label, LabelFailure
+from builder.records import HAND, KEYWORDS, Label, LabelFailure
 
 
 def precedence(answer: Label | LabelFailure) -> tuple[int, int, int, str, int]:
@@ -14,7 +13,7 @@ def precedence(answer: Label | LabelFailure) -> tuple[int, int, int, str, int]:
     language model's before statistics, and the newest before those of earlier days; then the
     labeler's name decides, and the candidate.
     """
-    by = 0 if answer.labeler == HAND else 2 if answer.labeler == LABELER else 1
+    by = 0 if answer.labeler == HAND else 2 if answer.labeler == KEYWORDS else 1
     if isinstance(answer, LabelFailure):
         state, day = 3, 0
     else:

@@ -24,10 +24,9 @@ import xxhash
 from scipy import sparse
 
 from builder.endpoint.messages import Fault
-from builder.labels.keywords import LABELER
 from builder.labels.precedence import precedence
 from builder.labels.terms import EMOJI, units
-from builder.records import Label, Pole, Similar
+from builder.records import KEYWORDS, Label, Pole, Similar
 from builder.store import RunStore
 
 #: Similar labels kept for each pole.
@@ -180,7 +179,7 @@ def _said(label: Label) -> str:
 
     The explanation of word counts is the same sentence everywhere and is left out.
     """
-    explanation = "" if label.labeler == LABELER else label.explanation
+    explanation = "" if label.labeler == KEYWORDS else label.explanation
     return "\n".join((label.text or "", label.text or "", explanation, *label.keywords))
 
 

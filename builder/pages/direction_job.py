@@ -23,7 +23,7 @@ from builder.pages.links import direction_page
 from builder.pages.nearby import Comparison, Neighbourhood
 from builder.pages.origin_view import origin
 from builder.pages.render import Renderer
-from builder.pages.views import RunView, database, read_run
+from builder.pages.views import RunView, open_run, read_run
 from builder.store import AT_ONCE, Mask, RunStore
 
 #: Below so many pages, starting processes takes longer than making the pages.
@@ -31,10 +31,6 @@ ALONE = 150
 
 #: A run by its place, and some of its units: the places of their directions.
 Task = tuple[int, tuple[range, ...]]
-
-
-#: What the database itself may take in a worker; it is read once, from front to back.
-_MEMORY = "200MB"
 
 
 class DirectionJob:
@@ -169,7 +165,7 @@ def direction_files(
 def _open(
     folder: Path, threads: int | None, mask: Mask | None, settings: SiteSettings
 ) -> tuple[RunView, RunStore]:
-    store = RunStore(database(folder), memory=_MEMORY, threads=threads, mask=mask)
+    store = open_run(folder, mask=mask, threads=threads)
     return placed(read_run(folder, store), settings), store
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from builder.pages import peaks_view
 from builder.pages.corpus_view import ENRICHED
-from builder.pages.peaks import Peaks, pole_peaks
-from builder.pages.peaks_view import Peaking, peaking
+from builder.pages.peaks import Peaks, PolePeaks, pole_peaks
 from builder.pages.triggers import Triggers, trigger_likeness
 from builder.pages.views import RunView
 from builder.records import Pole
@@ -23,7 +23,7 @@ class Overview:
     """
 
     peaks: Peaks
-    peaking: Peaking
+    peaking: peaks_view.Peaking
     triggers: Triggers
     bulks: Mapping[str, Bulk]
     enriched: tuple[SourceShare, ...]
@@ -39,11 +39,16 @@ class Overview:
 
 def overview(run: RunView, store: RunStore, examples: int) -> Overview:
     """What a run's database says of all poles, by the first ``examples`` of each."""
-    read, bulks = list(store.peaks(examples)), store.bulks()
-    peaks = pole_peaks(read, run)
+    documents, bulks = run.document_shares(), store.bulks()
+    peaks: dict[tuple[str, Pole], PolePeaks] = {}
+    on: dict[tuple[str, Pole], peaks_view.PolePeaks] = {}
+    # A pole at a time: together they would be the most that a build ever holds.
+    for read in store.peaks(examples):
+        peaks |= pole_peaks([read], documents)
+        on |= peaks_view.peaking([read])
     return Overview(
         peaks=peaks,
-        peaking=peaking(read),
+        peaking=on,
         triggers=trigger_likeness(peaks, bulks),
         bulks=bulks,
         enriched=tuple(store.enriched_sources(ENRICHED)),

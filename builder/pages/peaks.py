@@ -8,7 +8,6 @@ from statistics import median
 
 from builder.pages.direction_view import PeakStats, common
 from builder.pages.peaks_view import PoleRead
-from builder.pages.views import RunView
 from builder.records import Pole
 
 
@@ -23,9 +22,8 @@ class PolePeaks:
 Peaks = Mapping[tuple[str, Pole], PolePeaks]
 
 
-def pole_peaks(read: Iterable[PoleRead], run: RunView) -> Peaks:
-    """What the examples of every pole's joint list share."""
-    documents = run.document_shares()
+def pole_peaks(read: Iterable[PoleRead], documents: Mapping[str, float]) -> Peaks:
+    """What the examples of every pole's joint list share; ``documents`` are sources' shares."""
     found: dict[tuple[str, Pole], PolePeaks] = {}
     for direction, pole, peaks in read:
         stats = common([peak.token for peak in peaks], [peak.source for peak in peaks], documents)

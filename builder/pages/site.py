@@ -59,7 +59,7 @@ from builder.pages.spans import LONGEST_TOKEN, NEUTRAL
 from builder.pages.token_data import TokenRow, commonest_tokens, token_scripts
 from builder.pages.triage_data import ORDERS, triage_script
 from builder.pages.veils import veiled_by
-from builder.pages.views import MIN_TOKENS, RunView, database, read_run
+from builder.pages.views import MIN_TOKENS, RunView, open_run, read_run
 from builder.store import LEAST_RARE, MOST_RARE, RARE, RunStore
 
 #: What the script of a direction's page is put together from.
@@ -115,9 +115,9 @@ def build_site(
         redactor = Redactor.of(settings)
         opened, covered = [], {}
         for folder in runs:
-            with RunStore(database(folder)) as bare:
+            with open_run(folder) as bare:
                 found = redacted(bare, redactor)
-            store = stack.enter_context(RunStore(database(folder), mask=found.mask))
+            store = stack.enter_context(open_run(folder, mask=found.mask))
             run = read_run(folder, store)
             opened.append((run, store))
             covered[run.name] = found

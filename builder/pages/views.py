@@ -30,8 +30,10 @@ from builder.records import (
     Spend,
 )
 from builder.scores.percentile import control_scores
-from builder.store import Count, DirectionRow, RunStore
+from builder.store import Count, DirectionRow, Mask, RunStore
 
+#: What a database may take while pages are made: most of it is read once, from front to back.
+MEMORY = "200MB"
 #: Roles with fewer tokens say nothing about tails: their mean and spread are not known well.
 MIN_TOKENS = 100
 #: What a control of each kind tells, beside what it is (records.CONTROLS).
@@ -194,6 +196,11 @@ class RunView:
 def database(folder: Path) -> Path:
     """Where a run's database lies."""
     return folder / "run.duckdb"
+
+
+def open_run(folder: Path, *, mask: Mask | None = None, threads: int | None = None) -> RunStore:
+    """The database of a run, for reading; its texts go through ``mask``."""
+    return RunStore(database(folder), memory=MEMORY, threads=threads, mask=mask)
 
 
 def read_run(folder: Path, store: RunStore) -> RunView:

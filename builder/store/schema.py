@@ -99,8 +99,12 @@ CREATE TABLE spend (
 """
 
 
+#: What a connection may take in memory, unless told otherwise.
+MEMORY = "1GB"
+
+
 def connect(
-    path: Path, *, read_only: bool, memory: str = "1GB", threads: int | None = None
+    path: Path, *, read_only: bool, memory: str = MEMORY, threads: int | None = None
 ) -> duckdb.DuckDBPyConnection:
     """A connection that uses at most ``memory`` and spills beside the database."""
     # Extensions are never fetched: everything needed is built in, and the network is not ours.

@@ -186,6 +186,6 @@ def test_lists_over_a_run_say_of_peaks_what_the_pages_say(run_folders: list[Path
                 for pole, peaks in page.peaks.items()
                 if peaks
             }
-            found = pole_peaks(store.peaks(SMALL.examples), run)
+            found = pole_peaks(store.peaks(SMALL.examples), run.document_shares())
             assert {key: peaks.stats for key, peaks in found.items()} == of_pages
         assert of_pages
