@@ -40,13 +40,16 @@ _PICTURE = (
     "\u00a9\u00ae\u203c\u2049\u2122\u2139\u2190-\u21ff\u2300-\u23ff\u24c2\u25a0-\u27bf\u2934\u2935"
     "\u2b05-\u2b55\u3030\u303d\u3297\u3299\U0001f000-\U0001faff"
 )
+#: The last two places of a plane are no characters; those of planes not named here are in ranges.
+_LAST = (0xFFFE, 0xFFFF)
+_NO_CHARACTERS = "".join(chr(plane << 16 | last) for plane in range(1, 14) for last in _LAST)
 #: Characters that cannot be seen, or that change what others look like. Emoji joiners and emoji
 #: variation selectors are let through where they do what they are for.
 HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u070f\u115f\u1160\u17b4\u17b5\u180b-\u180f"
     "\u2000-\u200c\u200e\u200f\u2028-\u202f\u205f-\u206f\u2800\u3164\ufe00-\ufe0e\ufeff\uffa0"
     "\ufff0-\ufffb\ufffe\uffff\ud800-\udfff\ue000-\uf8ff\ufdd0-\ufdef\U0001bca0-\U0001bca3"
-    "\U0001d173-\U0001d17a\U00013430-\U0001345f\U000e0000-\U0010ffff]"
+    f"\U0001d173-\U0001d17a\U00013430-\U0001345f{_NO_CHARACTERS}\U000e0000-\U0010ffff]"
     f"|(?<![{_PICTURE}\ufe0f])\u200d|\u200d(?![{_PICTURE}])"
     f"|(?<![{_PICTURE}0-9#*])\ufe0f"
 )

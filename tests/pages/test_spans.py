@@ -133,6 +133,12 @@ def test_every_control_and_format_character_is_hidden_but_those_with_ink() -> No
             assert chr(code) in "\n\t" or plain(f"a{chr(code)}b") != f"a{chr(code)}b", hex(code)
 
 
+@pytest.mark.parametrize("plane", range(17))
+def test_the_last_two_places_of_a_plane_are_hidden(plane: int) -> None:
+    for code in (plane << 16 | 0xFFFE, plane << 16 | 0xFFFF):
+        assert plain(f"a{chr(code)}b") == f"a⟦U+{code:04X}⟧b"
+
+
 @pytest.mark.parametrize("text", ["👩\u200d💻", "🏳\ufe0f\u200d🌈", "👍\U0001f3fd", "❤\ufe0f"])
 def test_an_emoji_sequence_stays_one_picture(text: str) -> None:
     assert str(visible(text)) == text
