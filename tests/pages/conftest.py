@@ -113,8 +113,16 @@ def ready(page: Page) -> None:
     expect(page.locator("#status")).not_to_contain_text("searching")
 
 
+#: Waits, a frame at a time, until nothing that a selector finds is left; sooner than `expect` does.
+_UNTIL_NONE = """async (selector) => {
+    for (let frame = 0; frame < 200 && document.querySelector(selector); frame++)
+        await new Promise((done) => requestAnimationFrame(done));
+}"""
+
+
 def filled(page: Page) -> None:
     """Waits until a direction's page has all that its script puts in."""
+    page.evaluate(_UNTIL_NONE, "html:not(.filled)")
     expect(page.locator("html")).to_have_class(re.compile("filled"))
 
 
@@ -124,6 +132,9 @@ def unfold(page: Page) -> None:
         filled(page)
     page.evaluate(
         "() => { for (const it of document.querySelectorAll('details')) it.open = true; }"
+    )
+    page.evaluate(
+        _UNTIL_NONE, "details:is([data-between], [data-judged]):not(:has(article, table, .warn))"
     )
     for fold in page.locator("details:is([data-between], [data-judged])").all():
         expect(fold.locator("article, table").first).to_be_attached()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,8 @@ class Document:
     tokens: tuple[str, ...]
     ends: npt.NDArray[np.int64]
     roles: npt.NDArray[np.int64]
+    #: The pole that it lies at the end of, counted over all directions, and the token it peaks on.
+    peak: tuple[int, int] | None = None
 
 
 def fixture_corpus(rng: np.random.Generator, n: int, *, hostile: bool) -> list[Document]:
@@ -62,6 +65,25 @@ def fixture_corpus(rng: np.random.Generator, n: int, *, hostile: bool) -> list[D
             ]
         source = MARKUP_ATTACKS[index % 3] if hostile else theme.source
         documents.append(_document(source, at, parts))
+    return documents
+
+
+def placed_corpus(payloads: Sequence[str]) -> list[Document]:
+    """A document of each text: the text is what it says, one of its tokens, and its source.
+
+    The first lies at the max pole of the first direction, the second at its min pole, and so on.
+    """
+    documents = []
+    for number, text in enumerate(payloads):
+        parts = [
+            ("<|user|>", _TEMPLATE), ("Read", _USER), (" this: ", _USER), (text, _USER),
+            (" twice", _USER), ("<|assistant|>", _TEMPLATE), ("Gladly.", _ASSISTANT),
+        ]  # fmt: skip
+        tokens, roles = zip(*parts, strict=True)
+        ends = np.cumsum([len(token) for token in tokens])
+        documents.append(
+            Document(text, 0, "".join(tokens), tokens, ends, np.asarray(roles), (number, 3))
+        )
     return documents
 
 

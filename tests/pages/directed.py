@@ -7,6 +7,7 @@ the other; everything else is drawn by the run's own generator.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -59,6 +60,17 @@ def fixture_directions(
     tuned = ModelRef(f"/home/somebody/models/{name}", kind="adapter" if adapter else "checkpoint")
     directions = tuple(with_neighbours(found, 4))
     return DirectionSet(BASE, tuned, "delta", WIDTH, layers, directions, tuple(spectra))
+
+
+def with_tokens(directions: DirectionSet, payloads: Sequence[str]) -> DirectionSet:
+    """The same with these texts as tokens of the logit lens, one at each pole."""
+    held = [
+        replace(item, promoted=((one, 3.0),), suppressed=((two, -3.0),))
+        for item, one, two in zip(
+            directions.directions, payloads[::2], [*payloads[1::2], payloads[0]], strict=False
+        )
+    ]
+    return replace(directions, directions=(*held, *directions.directions[len(held) :]))
 
 
 def middle(directions: DirectionSet) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,9 @@ from builder.records import (
 )
 from builder.store import RunStore, Shard, write_database
 from builder.weights.direction_file import save_directions
-from tests.pages.conversations import Document, fixture_corpus
-from tests.pages.directed import CONTROLS, WIDTH, fixture_directions, middle
-from tests.pages.labelled import EXPLAINER, fixture_labels
+from tests.pages.conversations import Document, fixture_corpus, placed_corpus
+from tests.pages.directed import CONTROLS, WIDTH, fixture_directions, middle, with_tokens
+from tests.pages.labelled import EXPLAINER, fixture_labels, placed_labels
 from tests.pages.scored import hand_label, write_scores
 from tests.pages.texts import MARKUP_ATTACKS, THEMES
 
@@ -53,15 +54,21 @@ def make_run(
     documents: int = 150,
     with_base: bool = False,
     scored: bool = True,
+    payloads: Sequence[str] = (),
 ) -> Path:
     """A run folder with a database, as a scan and a labeler would leave it; returns ``folder``.
 
     ``with_base``: as if the base had been scanned as well; without ``scored`` there are neither
-    scores nor labels by hand.
+    scores nor labels by hand. ``payloads`` stand, one at each pole in turn, in place of documents,
+    tokens, sources and labels.
     """
     rng = np.random.default_rng(seed)
     directions = fixture_directions(rng, name, layers, ranks, hostile=hostile, adapter=adapter)
-    corpus = fixture_corpus(rng, documents, hostile=hostile)
+    if payloads:
+        directions = with_tokens(directions, payloads)
+    corpus = (
+        placed_corpus(payloads) if payloads else fixture_corpus(rng, documents, hostile=hostile)
+    )
     shard = folder / "shards" / "000000"
     shard.mkdir(parents=True)
     save_directions(folder / "directions.safetensors", directions)
@@ -81,7 +88,11 @@ def make_run(
         counts=[("noted", "cut at max_tokens", 4)],
     )
     with RunStore(folder / "run.duckdb", read_only=False) as store:
-        store.replace_labels(fixture_labels(rng, directions, poles, hostile=hostile))
+        store.replace_labels(
+            placed_labels(directions, payloads)
+            if payloads
+            else fixture_labels(rng, directions, poles, hostile=hostile)
+        )
     if scored:
         _score(folder, directions, hostile=hostile)
     return folder
@@ -148,8 +159,14 @@ def _write_shard(
     apart = np.random.default_rng(1)
     for index in range(len(directions.directions)):
         centre = float(rng.normal(0, 0.04))
-        values = [_activations(rng, document, poles[index], centre) for document in corpus]
+        values = [
+            _activations(rng, document, None if document.peak else poles[index], centre)
+            for document in corpus
+        ]
         base = [_activations(apart, document, None, centre) for document in corpus]
+        for document, own in zip(corpus, values, strict=True):
+            if document.peak and document.peak[0] // 2 == index:
+                own[document.peak[1]] = -0.9 if document.peak[0] % 2 else 0.9
         for at, (own, other) in enumerate(zip(values, base, strict=True)):
             samples[at].append(_quantized(own))
             base_samples[at].append(_quantized(other))

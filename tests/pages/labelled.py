@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -34,6 +35,15 @@ def fixture_labels(
                 theme = THEMES[themes[at]] if themes else None
                 answers += _answers(rng, draw, item.id, pole, theme)
     return answers
+
+
+def placed_labels(directions: DirectionSet, payloads: Sequence[str]) -> list[Label | LabelFailure]:
+    """These texts as labels, one at each pole, each with itself as explanation and keyword."""
+    poles = [(item.id, pole) for item in directions.directions for pole in POLES]
+    return [
+        Label(direction, pole, EXPLAINER, text, text, keywords=(text,))
+        for (direction, pole), text in zip(poles, payloads, strict=False)
+    ]
 
 
 def _answers(
