@@ -5,6 +5,7 @@ Settings from the environment:
 - ``WEIGHTATLAS_CHROMIUM``: path of the browser; else the first one on the PATH.
 - ``WEIGHTATLAS_REQUIRE_BROWSER=1``: a missing browser is an error, not a skip.
 - ``WEIGHTATLAS_SHARED``: folder of real data and models; else ``../shared`` beside the checkout.
+- ``WEIGHTATLAS_GOLDEN=write``: the pages that tests keep are written anew (tests/pages/golden).
 - ``WEIGHTATLAS_STRICT=1``: a skipped test fails the session, unless it is marked ``shared``.
 """
 
