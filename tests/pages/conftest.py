@@ -19,6 +19,7 @@ from builder.pages import build_site
 from builder.pages.views import DirectionView, RunView, read_run
 from builder.store import RunStore
 from tests.pages.fixture import make_run
+from tests.pages.page_types import address_of, every_page
 
 #: As the settings of a small atlas: what a test looks at does not grow with the examples.
 SMALL = SiteSettings(examples=6, context=16)
@@ -82,6 +83,12 @@ def hostile_site(tmp_path_factory: pytest.TempPathFactory, hostile_folder: Path)
 
 
 @pytest.fixture(scope="session")
+def atlas(tmp_path_factory: pytest.TempPathFactory, run_folders: list[Path]) -> Path:
+    """A site with a page of every type."""
+    return every_page(tmp_path_factory.mktemp("atlas"), run_folders)
+
+
+@pytest.fixture(scope="session")
 def run(run_folders: list[Path]) -> RunView:
     """The first of the ordinary runs, as its pages see it."""
     with RunStore(run_folders[0] / "run.duckdb") as store:
@@ -138,6 +145,20 @@ def unfold(page: Page) -> None:
     )
     for fold in page.locator("details:is([data-between], [data-judged])").all():
         expect(fold.locator("article, table").first).to_be_attached()
+
+
+def go_to(page: Page, site: Path, kind: str) -> None:
+    """Opens the page of a type and waits until it has all that its script puts in."""
+    page.goto(address_of(site, kind))
+    page.wait_for_load_state("networkidle")
+    if kind in ("direction", "control"):
+        filled(page)
+    elif kind.startswith("search"):
+        ready(page)
+    elif kind == "tokens":
+        expect(page.locator("#found h2").first).to_be_visible()
+    elif kind == "triage":
+        expect(page.locator("#min-examples li").first).to_be_visible()
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, Route, expect
+from playwright.sync_api import BrowserContext, Route
 
 from builder.comparison import compare_runs
 from builder.config import SiteSettings
@@ -15,7 +15,6 @@ from builder.pages.render import Renderer
 from builder.pages.views import read_run
 from builder.store import RunStore
 from tests.findings.writing import write_finding
-from tests.pages.conftest import filled, ready
 
 #: Where the site says that it is; only its page for no page asks for anything there.
 URL = "https://atlas.example/"
@@ -84,20 +83,6 @@ def every_page(folder: Path, runs: list[Path]) -> Path:
         (out / "all-labels.html").write_bytes(renderer.page(template, path, **values))
     (out / "404-plain.html").write_bytes(renderer.page("404-plain.html", "404.html"))
     return out
-
-
-def go_to(page: Page, site: Path, kind: str) -> None:
-    """Opens the page of a type and waits until it has all that its script puts in."""
-    page.goto(address_of(site, kind))
-    page.wait_for_load_state("networkidle")
-    if kind in ("direction", "control"):
-        filled(page)
-    elif kind.startswith("search"):
-        ready(page)
-    elif kind == "tokens":
-        expect(page.locator("#found h2").first).to_be_visible()
-    elif kind == "triage":
-        expect(page.locator("#min-examples li").first).to_be_visible()
 
 
 def address_of(site: Path, kind: str) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from tests.pages.conftest import unfold
-from tests.pages.page_types import PAGE_TYPES, every_page, go_to, published
+from tests.pages.conftest import go_to, unfold
+from tests.pages.page_types import PAGE_TYPES, published
 
 #: What colours decide; everything else is the same in the dark.
 OF_COLOURS = {"runOnly": ["color-contrast", "link-in-text-block"]}
@@ -22,12 +22,6 @@ OF_COLOURS = {"runOnly": ["color-contrast", "link-in-text-block"]}
 def axe() -> str:
     """The script of axe-core, as the Python package brings it."""
     return (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def atlas(tmp_path_factory: pytest.TempPathFactory, run_folders: list[Path]) -> Path:
-    """A site with a page of every type."""
-    return every_page(tmp_path_factory.mktemp("atlas"), run_folders)
 
 
 @pytest.fixture(scope="module", params=["light", "dark"])

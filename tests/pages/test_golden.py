@@ -75,8 +75,8 @@ def _lines(value: object) -> str:
 
 def difference(before: str, after: str, name: str) -> str:
     """What tells two texts apart, tag by tag; empty for equal ones."""
-    parts = [text.replace("><", ">\n<").splitlines() for text in (before, after)]
-    lines = list(difflib.unified_diff(*parts, f"golden/{name}", "built now", n=1, lineterm=""))
+    one, two = (text.replace("><", ">\n<").splitlines() for text in (before, after))
+    lines = list(difflib.unified_diff(one, two, f"golden/{name}", "built now", n=1, lineterm=""))
     shown = [line[:MOST_LETTERS] for line in lines[:MOST_LINES]]
     further = len(lines) - len(shown)
     return "\n".join([*shown, *([f"... and {further} further lines"] if further else [])])
