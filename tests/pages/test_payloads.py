@@ -83,10 +83,8 @@ def placed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def harmless(opened: Opened, placed: Path) -> Iterator[Page]:
     """A page on which none of the texts may take effect, and that nothing may end early."""
-    opened.page.on("load", whole)
     yield opened.page
-    assert opened.page.evaluate("window.owned") is None
-    assert opened.page.evaluate("({}).owned") is None
+    whole(opened.page)
     assert opened.faults == []
     assert all(request.startswith(placed.as_uri()) for request in opened.requests)
 
@@ -95,7 +93,8 @@ def whole(page: Page) -> None:
     """Fails unless a page ends where its template does, and holds no element of a text's own."""
     found = page.evaluate(
         """() => ({
-            ends: document.body.lastElementChild.matches("footer.bottom, .tip"),
+            ends: document.body.lastElementChild.matches(
+                "footer.bottom, .tip, body:not(:has(footer)) > main"),
             inside: document.querySelectorAll("main").length === 1,
             foreign: [...document.querySelectorAll("iframe, object, embed, base, style, template,"
                 + "plaintext, xmp, marquee, video, audio, math, [style], [srcdoc], a[href*=':']")]
@@ -104,6 +103,12 @@ def whole(page: Page) -> None:
         })"""
     )
     assert found == {"ends": True, "inside": True, "foreign": [], "owned": []}, page.url
+
+
+def visit(page: Page, where: str) -> None:
+    """Opens a page, and fails unless it is whole."""
+    page.goto(where)
+    whole(page)
 
 
 def parts_of(page: Page, selector: str) -> list[Any]:
@@ -138,7 +143,7 @@ def test_pages_of_directions_show_each_as_text_token_label_and_source(
         "explanation": ".pole .why", "title": "title",
     }  # fmt: skip
     for name in DIRECTIONS:
-        harmless.goto(address(placed, f"m/hostile/{name}.html"))
+        visit(harmless, address(placed, f"m/hostile/{name}.html"))
         unfold(harmless)
         own = harmless.evaluate(
             f"""(places) => Object.fromEntries(Object.entries(places).map(([name, place]) =>
@@ -153,7 +158,7 @@ def test_pages_of_directions_show_each_as_text_token_label_and_source(
             "(all) => all.filter((box) => !box.checkVisibility() || !box.offsetWidth).length"
         )
         assert unseen == 0, name
-        assert harmless.evaluate("window.owned") is None, name
+        whole(harmless)
     titles = found.pop("title")
     assert hidden_in("".join(said for parts in titles for said, _ in parts)) == set()
     texts = {name: f"Read this: {text} twice" for name, text in PAYLOADS.items()}
@@ -174,13 +179,13 @@ def _within(parts: Any) -> Any:
 
 
 def test_the_list_of_labels_shows_each(harmless: Page, placed: Path) -> None:
-    harmless.goto(address(placed, "directions.html"))
+    visit(harmless, address(placed, "directions.html"))
     own = parts_of(harmless, "section[aria-labelledby=of-hostile] td .label")
     assert faults_of(by_name(own)) == {}
 
 
 def test_search_shows_each_label(harmless: Page, placed: Path) -> None:
-    harmless.goto(address(placed, "search.html"))
+    visit(harmless, address(placed, "search.html"))
     ready(harmless)
     while harmless.locator("#more").is_visible():
         harmless.locator("#more").click()
@@ -198,7 +203,7 @@ def test_search_shows_each_label(harmless: Page, placed: Path) -> None:
 
 
 def test_whatever_is_searched_for_is_only_looked_for(harmless: Page, placed: Path) -> None:
-    harmless.goto(address(placed, "search.html"))
+    visit(harmless, address(placed, "search.html"))
     ready(harmless)
     lost = harmless.evaluate(
         """(texts) => {
@@ -215,13 +220,13 @@ def test_whatever_is_searched_for_is_only_looked_for(harmless: Page, placed: Pat
     )
     assert lost == []
     for name in ("script", "end of script", "query", "percent signs", "null"):
-        harmless.goto(f"{address(placed, 'search.html')}?q={quote(PAYLOADS[name])}")
+        visit(harmless, f"{address(placed, 'search.html')}?q={quote(PAYLOADS[name])}")
         ready(harmless)
     assert harmless.locator("#q").input_value() == PAYLOADS["null"]
 
 
 def test_tokens_are_found_by_what_they_begin_with_and_shown(harmless: Page, placed: Path) -> None:
-    harmless.goto(address(placed, "tokens.html"))
+    visit(harmless, address(placed, "tokens.html"))
     expect(harmless.locator("#status")).to_have_text("")
     harmless.wait_for_load_state("networkidle")
     asked = {name: " ".join(plain(folded(text)).split())[:100] for name, text in PAYLOADS.items()}
@@ -247,7 +252,7 @@ def test_tokens_are_found_by_what_they_begin_with_and_shown(harmless: Page, plac
 
 
 def test_triage_shows_each_label_and_its_text(harmless: Page, placed: Path) -> None:
-    harmless.goto(address(placed, "triage.html"))
+    visit(harmless, address(placed, "triage.html"))
     expect(harmless.locator("#max-examples li")).not_to_have_count(0)
     found = harmless.evaluate(
         f"""async () => {{
@@ -284,7 +289,7 @@ def test_findings_show_each_in_their_body_and_some_at_their_head(
     heads = ("h1 bdi", ".by-whom bdi", ".tag")
     told = {}
     for number, texts in enumerate(FINDINGS):
-        harmless.goto(address(placed, f"findings/{number:02d}.html"))
+        visit(harmless, address(placed, f"findings/{number:02d}.html"))
         wanted = [
             *((place, [said]) for place, said in zip(heads, _heads(texts), strict=True)),
             (".told pre code", [f"{_as_markdown(text)}\n" for text in texts]),
@@ -294,7 +299,7 @@ def test_findings_show_each_in_their_body_and_some_at_their_head(
             for parts, text in zip(parts_of(harmless, place), said, strict=True):
                 told[number, place] = fault(parts, text)
     assert {where: said for where, said in told.items() if said} == {}
-    harmless.goto(address(placed, "findings/index.html"))
+    visit(harmless, address(placed, "findings/index.html"))
     claims = parts_of(harmless, ".audit.of-severity a bdi")
     for parts, texts in zip(claims, FINDINGS, strict=True):
         assert fault(parts, _heads(texts)[0]) == ""
@@ -324,7 +329,7 @@ def test_pages_of_all_models_show_texts_of_the_run_and_nothing_else(
     known = {" ".join(text.split()) for text in TEXTS}
     for page in ("index.html", "m/hostile/index.html", next((placed / "compare").iterdir())):
         path = page if isinstance(page, str) else f"compare/{page.name}"
-        harmless.goto(address(placed, path))
+        visit(harmless, address(placed, path))
         unfold(harmless)
         labels = parts_of(harmless, "main .label:not(.none, .unlabelled, .failed)")
         own = [parts for parts in labels if all(fault(parts, text) for text in TEXTS)]
@@ -337,7 +342,7 @@ def test_pages_of_all_models_show_texts_of_the_run_and_nothing_else(
 
 @pytest.mark.parametrize("page", ["methods.html", "downloads.html", "404.html", "tokens.html"])
 def test_other_pages_are_whole(harmless: Page, placed: Path, page: str) -> None:
-    harmless.goto(address(placed, page))
+    visit(harmless, address(placed, page))
     harmless.wait_for_load_state("networkidle")
     body = "".join(said for parts in parts_of(harmless, "body") for said, _ in parts)
     assert hidden_in(body) == set()
