@@ -22,7 +22,8 @@ URL = "https://atlas.example/"
 #: Page types by name: what comes after the site's address; of several that fit the first is meant.
 PAGE_TYPES: dict[str, str] = {
     "home": "index.html",
-    "model": "m/pico-lora/index.html",
+    "model": "m/pico-chat/index.html",
+    "model with its base": "m/pico-lora/index.html",
     "direction": "m/pico-lora/l02.o_proj.u00.html",
     "control": "m/pico-chat/l02.random.u00.html",
     "search": "search.html?q=render",

@@ -18,6 +18,17 @@ NOT_PRINTED = (
     "form, nav, button, dialog, .tools .switch, .js-only:is(.copy, kbd, .legend-note *),"
     ".triaging :is(.verdict, .exchange, .chooser), .audit-order, [data-copy], .skip, .tip"
 )
+#: What each page is there for, which reads without script.
+CONTENT = {
+    "home": ".card.model h3 a", "model": ".map td a", "model with its base": ".map td a",
+    "direction": ".example .t", "control": ".example .t", "search": "noscript a",
+    "search for nothing": "noscript a", "tokens": "#commonest td .peak a",
+    "commonest tokens": "#commonest td .peak a", "triage": "noscript a",
+    "findings": ".of-severity a",
+    "finding": ".told p", "compare": ".overlap td a", "directions": ".pages a",
+    "directions, one page": "td .label", "labels": "td .label", "methods": ".prose p",
+    "downloads": ".files a", "no page": "main a", "no page, alone": "main p",
+}  # fmt: skip
 #: Whatever is read: the smallest elements that hold text of their own and can be seen.
 READ = """(left_out) => [...document.querySelectorAll("main *")].filter((it) =>
     !it.closest(left_out)
@@ -36,6 +47,7 @@ def test_a_page_says_what_it_has_without_script(browser: Browser, atlas: Path, k
     said = page.locator("main").inner_text()
     assert len(said) > 100
     expect(page.locator("h1")).to_be_visible()
+    expect(page.locator(CONTENT[kind]).first).to_be_visible()
     assert "loading" not in said.lower()
     assert "searching" not in said.lower()
     # Nothing that only a script could fill or answer.
