@@ -64,7 +64,7 @@ def histogram_heights(
     # What is there at all is to be seen.
     steps = np.ceil(sizes / (sizes.max() or 1.0) * (len(LEVELS) - 1)).astype(int)
     low, high = (2 * edge / HISTOGRAM_BINS - 1 for edge in (first, first + joint * len(columns)))
-    return low, high, "".join(LEVELS[step] for step in steps.tolist())
+    return round(low, 6), round(high, 6), "".join(LEVELS[step] for step in steps.tolist())
 
 
 def spectrum(

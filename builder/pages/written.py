@@ -66,8 +66,9 @@ def score_table(found: PoleScores) -> Markup:
     if any(column.view.score.unparsed for column in columns):
         rows.append(("no verdict", _unparsed))
     head = "".join(f"<th scope=col>{column.view.score.scorer}</th>" for column in columns)
+    # End tags that HTML lets go are left out: both poles of thousands of pages have this table.
     body = "".join(
-        f"<tr><th scope=row>{name}</th>{''.join(f'<td>{cell(c)}</td>' for c in columns)}</tr>"
+        f"<tr><th scope=row>{name}{''.join(f'<td>{cell(c)}' for c in columns)}"
         for name, cell in rows
     )
     # Names of scorers and strata are ours, and reasons are escaped.

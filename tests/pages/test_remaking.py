@@ -215,7 +215,6 @@ def test_another_version_of_the_program_makes_all_pages(
     "change",
     [
         "examples SET duplicates = duplicates + 7 WHERE any_place = 1",
-        "examples SET base_activations = activations",
         "examples SET text = upper(text) WHERE place = 0 AND pole = 1",
         "examples SET activations = list_reverse(activations) WHERE any_place = 0",
         "histograms SET counts = list_reverse(counts) WHERE model = 0",
@@ -239,6 +238,18 @@ def test_a_change_of_what_was_measured_makes_the_page_of_its_direction(
     after = files_of(site.out)
     own = ("m/pico/l01.down_proj.u00.html", "m/pico/d/l01.down_proj.u00.js")
     assert any(after[name] != before[name] for name in own)
+
+
+def test_activations_of_the_base_are_shown_once_all_texts_have_them(
+    site: Builder, run: Path
+) -> None:
+    direction = "(SELECT direction FROM directions WHERE id = 'L01.down_proj.u00')"
+    page = site.out / page_of("L01.down_proj.u00")
+    for table, is_all in (("examples", False), ("quantile_examples", True)):
+        change = f"UPDATE {table} SET base_activations = activations WHERE direction = {direction}"
+        execute(run, change)
+        assert site.rebuilt() == {page_of("L01.down_proj.u00")}
+        assert ('id="show-base"' in page.read_text("utf-8")) is is_all
 
 
 @pytest.mark.parametrize(
