@@ -19,16 +19,19 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Literal, get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.made_run import make_database
 from builder.config import SiteSettings
 from builder.pages import build_site
+from builder.pages.links import SHELL
 from builder.pages.site import SiteReport
 from builder.store import RunStore
 
 _MB = 1e6
+Layout = Literal["auto", "pages", "shards"]
 
 
 def main() -> None:
@@ -37,6 +40,7 @@ def main() -> None:
     parser.add_argument("--directions", type=int, default=5000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--with-base", action="store_true", help="the base scanned as well")
+    parser.add_argument("--layout", choices=get_args(Layout), default="auto")
     options = parser.parse_args()
     kind = f"{options.directions}{'-base' if options.with_base else ''}"
     run, out = options.folder / f"run-{kind}", options.folder / f"site-{kind}"
@@ -47,7 +51,7 @@ def main() -> None:
     shutil.rmtree(out, ignore_errors=True)
     print(f"{options.directions:,} directions, database {database.stat().st_size / _MB:,.0f} MB")
 
-    report, seconds, peak, forecast = built(run, out, options.workers)
+    report, seconds, peak, forecast = built(run, out, options.workers, options.layout)
     print(f"first build       {seconds:8.1f} s, {report.made / seconds:.0f} pages/s (bar 150)")
     print(f"memory            {peak / _MB:8.0f} MB, all processes together (bar 1,500)")
     each = report.bytes / options.directions
@@ -67,12 +71,12 @@ def main() -> None:
         first = labels[0]
         changed = dataclasses.replace(first, text=f"{first.text} {time.time():.0f}")
         store.replace_labels([changed, *labels[1:]])
-    report, seconds, peak, _ = built(run, out, options.workers)
+    report, seconds, peak, _ = built(run, out, options.workers, options.layout)
     print(f"one label changed {seconds:8.1f} s (bar 10): {report.made} pages made, "
           f"{report.written} files written, {peak / _MB:.0f} MB")  # fmt: skip
 
 
-def built(run: Path, out: Path, workers: int) -> tuple[SiteReport, float, int, int]:
+def built(run: Path, out: Path, workers: int, layout: Layout) -> tuple[SiteReport, float, int, int]:
     """A build's report, seconds, peak memory of this process and its children, and forecast."""
     forecasts: list[int] = []
     with Memory() as memory:
@@ -80,7 +84,7 @@ def built(run: Path, out: Path, workers: int) -> tuple[SiteReport, float, int, i
         report = build_site(
             [run],
             out,
-            SiteSettings(out=str(out)),
+            SiteSettings(out=str(out), layout=layout),
             on_forecast=lambda found: forecasts.append(found.bytes),
             workers=workers,
         )
@@ -135,9 +139,10 @@ def _held(process: int) -> int:
 def _kind(path: Path) -> str:
     top, *rest = path.parts
     if top == "m":
-        return "direction script" if "d" in rest[1:2] else (
-            "model" if rest[-1] in ("index.html", "texts.js") else "direction page"
-        )  # fmt: skip
+        if rest[1] in ("d", "s"):
+            return "direction script" if rest[1] == "d" else "shards"
+        of_all = ("index.html", "texts.js", "names.js", f"{SHELL}.html")
+        return "model" if rest[-1] in of_all else "direction page"
     return top
 
 
