@@ -108,7 +108,7 @@ def connect(
 ) -> duckdb.DuckDBPyConnection:
     """A connection that uses at most ``memory`` and spills beside the database."""
     # Extensions are never fetched: everything needed is built in, and the network is not ours.
-    return duckdb.connect(
+    connection = duckdb.connect(
         str(path),
         read_only=read_only,
         config={
@@ -118,6 +118,9 @@ def connect(
             "temp_directory": str(path.with_name(path.name + ".tmp")),
         },
     )
+    # On by itself where Python has no script, as in worker processes; then it goes to stdout.
+    connection.execute("SET enable_progress_bar = false")
+    return connection
 
 
 def remove(path: Path) -> None:
