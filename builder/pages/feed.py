@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 
 from builder.errors import SiteError, shown
+from builder.pages import links
 from builder.pages.spans import plain
 
 #: Addresses that one site map may hold (sitemaps.org); more are spread over several.
@@ -78,7 +79,10 @@ def feed(entries: Sequence[Entry], title: str, url: str, path: str = "findings.x
 
 def sitemap_files(paths: Iterable[str], url: str) -> Iterator[tuple[str, bytes]]:
     """Path and bytes of the site map of these files, of which pages count; several for many."""
-    pages = sorted(path for path in paths if path.endswith(".html") and path != NOT_FOUND)
+    empty = (NOT_FOUND, f"{links.SHELL}.html")
+    pages = sorted(
+        path for path in paths if path.endswith(".html") and path.rpartition("/")[2] not in empty
+    )
     if len(pages) <= MOST:
         yield "sitemap.xml", _locations("urlset", "url", [f"{url}{page}" for page in pages])
         return

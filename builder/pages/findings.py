@@ -27,6 +27,7 @@ from builder.findings.finding import (
     refuse,
 )
 from builder.findings.reading import read_folder
+from builder.pages import links
 from builder.pages.example_view import anchor_of
 from builder.pages.views import DirectionView, RunView
 from builder.records import ANY_ROLE, CONTENT_ROLES, Example
@@ -147,6 +148,8 @@ def address_of(link: str) -> str:
 def _link_fault(link: SiteLink, pages: Iterable[str]) -> str:
     parts = urlsplit(address_of(link.address))
     target = posixpath.normpath(posixpath.join("findings", unquote(parts.path)))
+    if parts.query and posixpath.basename(target) == f"{links.SHELL}.html":
+        target = f"{target}?{unquote(parts.query)}"
     if target not in pages:
         return f"link to {shown(repr(link.address))}: the site has no such page"
     if parts.fragment and not (target.startswith("m/") and parts.fragment in ("max", "min")):

@@ -1,9 +1,10 @@
 """Which files hold the directions of a site? One page each, or shards where they are very many.
 
-A page takes a direction some 40 kB, and hosts of static sites take about a gigabyte. Packed
-together, the pages of neighbours take a tenth: they differ in little. So of very many directions
-only those that readers most likely want have a page of their own; a page for each model shows the
-others, out of *shards*: scripts that hold what the pages of :data:`PER_SHARD` directions would.
+A direction takes some 45 kB, and hosts of static sites take about a gigabyte. Packed together, the
+pages of neighbours take a tenth of what they do alone: they differ in little. So of very many
+directions only those that readers most likely want have a page of their own; a page for each model
+shows the others, out of *shards*: scripts that hold what the pages of :data:`PER_SHARD` directions
+would.
 
 A *unit* is what is made at once: a direction, or a shard.
 """

@@ -19,6 +19,7 @@ from builder.pages.packed import opened as bytes_of
 from builder.publish.checks import check_site
 from builder.publish.private_names import PrivateNames
 from builder.store.schema import connect
+from tests.findings.writing import write_finding
 from tests.pages.conftest import SMALL, Opened, files_of
 from tests.pages.fixture import make_run
 
@@ -171,6 +172,31 @@ def test_links_into_shards_are_checked(sharded: Path, tmp_path: Path) -> None:
     )
     faults = check_site(site, "folder", names=nothing).faults
     assert any("m/many/direction.html?d=gone, which is not there" in fault for fault in faults)
+
+
+def test_findings_link_into_shards_and_site_maps_leave_their_page_out(
+    folder: Path, sharded: Path, tmp_path: Path
+) -> None:
+    own = {path.stem for path in sharded.glob("m/many/*.html")}
+    name = next(name for name in of_shards(sharded) if name not in own)
+    index = json.loads((sharded / "api" / "many" / "index.json").read_bytes())
+    cited = index["directions"][0]["id"]
+    (tmp_path / "findings").mkdir()
+    settings = {**SHARDS.model_dump(), "findings": str(tmp_path / "findings")}
+    known = SiteSettings.model_validate({**settings, "url": "https://example.org/"})
+
+    def build(link: str) -> str:
+        body = f"See [it](../m/many/{link}#max).\n"
+        write_finding(tmp_path / "findings", "a.md", body, directions=f"[many/{cited}]")
+        build_site([folder], tmp_path / "site", known)
+        return (tmp_path / "site" / "findings" / "a.html").read_text("utf-8")
+
+    assert f'href="../m/many/direction.html?d={name}#max"' in build(f"direction.html?d={name}")
+    with pytest.raises(SiteError, match="no such page"):
+        build("direction.html?d=gone")
+    listed = (tmp_path / "site" / "sitemap.xml").read_text("utf-8")
+    assert f"{links.SHELL}.html" not in listed
+    assert all(f"m/many/{page}.html" in listed for page in own - {links.SHELL})
 
 
 @pytest.mark.browser
