@@ -13,7 +13,7 @@ from builder.pages.api.run_form import File, Source
 from builder.pages.formats import name_alone
 from builder.pages.links import api_folder
 from builder.pages.redaction import Redacted
-from builder.pages.views import MEMORY, RunView, database
+from builder.pages.views import RunView, database
 from builder.store import Level, Mask, copy_database, tables_of, write_tables
 
 
@@ -41,7 +41,7 @@ def download_files(
     Raises StoreError if the run's database cannot be read or a file cannot be written.
     """
     about = tables_of(level)
-    for file in write_tables(database(run.folder), scratch, level, mask, memory=MEMORY):
+    for file in write_tables(database(run.folder), scratch, level, mask):
         yield _described(run, file, about[file.stem]), file
     if level == "database":
         copy = scratch / "run.duckdb"

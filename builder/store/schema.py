@@ -113,11 +113,15 @@ def connect(
         read_only=read_only,
         config={
             "autoinstall_known_extensions": "false",
-            "memory_limit": memory,
+            "memory_limit": MEMORY,
             **({"threads": str(threads)} if threads else {}),
             "temp_directory": str(path.with_name(path.name + ".tmp")),
         },
     )
+    # Set afterwards: a database that is open here already is opened again with the same settings
+    # only, and then all connections to it have the latest.
+    if memory != MEMORY:
+        connection.execute("SET memory_limit = $1", [memory])
     # On by itself where Python has no script, as in worker processes; then it goes to stdout.
     connection.execute("SET enable_progress_bar = false")
     return connection

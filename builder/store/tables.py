@@ -18,7 +18,7 @@ from builder.errors import DiskFullError, StoreError, is_disk_full
 from builder.records import MODELS, POLES, ROLES
 from builder.store.described import insert_meta
 from builder.store.masks import MASKED, Mask, add_mask, masked_column
-from builder.store.schema import MEMORY, SCHEMA, connect, remove
+from builder.store.schema import SCHEMA, connect, remove
 
 Level = Literal["tables", "examples", "database"]
 #: What can be published, from least to most; each holds those before it.
@@ -62,21 +62,15 @@ def tables_of(level: Level) -> dict[str, str]:
 
 
 def write_tables(
-    database: Path,
-    folder: Path,
-    level: Level,
-    mask: Mask | None = None,
-    *,
-    memory: str = MEMORY,
+    database: Path, folder: Path, level: Level, mask: Mask | None = None
 ) -> Iterator[Path]:
     """Writes the tables of a level as ``<table>.parquet`` (zstd) into ``folder``, one at a time.
 
-    Texts go through ``mask``. The database takes at most ``memory``, which must be that of a store
-    that is open on it in this process. Raises StoreError if the database cannot be read or a file
-    not be written.
+    Texts go through ``mask``. Memory stays below that of a connection whatever the size. Raises
+    StoreError if the database cannot be read or a file not be written.
     """
     try:
-        with connect(database, read_only=True, memory=memory) as connection:
+        with connect(database, read_only=True) as connection:
             connection.execute("SET threads = 1")
             add_mask(connection, mask)
             for table in tables_of(level):
