@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from builder.config import SiteSettings
+from builder.findings.finding import Finding
 from builder.pages import links
 from builder.pages.api import as_json, run_json, schema_files, site_file, without_nothing
 from builder.pages.api.run_form import File
 from builder.pages.card import model_card, site_card
 from builder.pages.cite import citation_cff
 from builder.pages.downloads import described, download_files, downloads
-from builder.pages.feed import NOT_FOUND, sitemap_files
+from builder.pages.feed import FEED, NOT_FOUND, Entry, feed, sitemap_files
+from builder.pages.findings import Findings
 from builder.pages.folder import SiteFolder
 from builder.pages.redaction import Redacted
 from builder.pages.render import Renderer
@@ -32,6 +34,7 @@ def put_beside(
     opened: Sequence[tuple[RunView, RunStore]],
     settings: SiteSettings,
     covered: Mapping[str, Redacted],
+    findings: Findings,
     on_page: Callable[[], object],
 ) -> None:
     """Puts all of it into the folder of the site; the last thing before it is finished.
@@ -54,7 +57,7 @@ def put_beside(
     index = site_file(runs, files, settings.title, settings.url)
     folder.put("api/index.json", as_json(without_nothing(index)))
     shown = downloads(runs, files, covered)
-    for path, content in _furniture(runs, settings):
+    for path, content in _furniture(runs, settings, findings):
         folder.put(path, content)
     folder.put(DOWNLOADS, renderer.page(DOWNLOADS, DOWNLOADS, downloads=shown, site=settings))
     on_page()
@@ -77,11 +80,22 @@ def missing(settings: SiteSettings) -> list[str]:
     return found
 
 
-def _furniture(runs: Sequence[RunView], settings: SiteSettings) -> Iterator[tuple[str, bytes]]:
+def _furniture(
+    runs: Sequence[RunView], settings: SiteSettings, findings: Findings
+) -> Iterator[tuple[str, bytes]]:
     """What tells of the site elsewhere, as far as its settings allow."""
     if settings.authors:
         yield "CITATION.cff", citation_cff(runs, settings.title, settings.authors, settings.url)
     if settings.url:
         yield "card.png", site_card(runs, settings.title)
+        if findings.items:
+            newest_first = sorted(findings.items, key=lambda item: item.date, reverse=True)
+            yield FEED, feed([*map(_entry, newest_first)], settings.title, settings.url)
         for run in runs:
             yield f"m/{run.name}/card.png", model_card(run)
+
+
+def _entry(finding: Finding) -> Entry:
+    by = f", by {finding.reviewer}" if finding.reviewer else ""
+    told = f"{finding.severity}, {finding.status}{by}"
+    return Entry(finding.name, finding.claim, told, finding.page, finding.date)

@@ -19,6 +19,8 @@ from builder.pages.spans import plain
 #: Addresses that one site map may hold (sitemaps.org); more are spread over several.
 MOST = 50_000
 NOT_FOUND = "404.html"
+#: Path of the feed of findings.
+FEED = "findings.xml"
 _SITEMAP = "http://www.sitemaps.org/schemas/sitemap/0.9"
 _ATOM = "http://www.w3.org/2005/Atom"
 _LINK = re.compile(r"([a-z0-9._-]+/)*[a-z0-9._-]+(#[A-Za-z0-9._-]+)?")
@@ -38,7 +40,7 @@ class Entry:
     date: date | None = None
 
 
-def feed(entries: Sequence[Entry], title: str, url: str, path: str = "findings.xml") -> bytes:
+def feed(entries: Sequence[Entry], title: str, url: str, path: str = FEED) -> bytes:
     """The entries as RSS 2.0, in their order; ``url`` is the address of the site's top.
 
     No clock is read: the newest date of an entry is that of the feed. Raises SiteError for a link

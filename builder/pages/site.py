@@ -222,7 +222,13 @@ class _Build:
                     folder.put(path, content)
                     bar.update()
                 beside.put_beside(
-                    folder, self._renderer, self._opened, self._settings, self._covered, bar.update
+                    folder,
+                    self._renderer,
+                    self._opened,
+                    self._settings,
+                    self._covered,
+                    self._findings,
+                    bar.update,
                 )
             for path, content in _static_files():
                 folder.put(path, content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import unescape
@@ -20,6 +21,7 @@ from builder import cli
 from builder.config import SiteSettings, load_settings
 from builder.errors import SiteError
 from builder.pages import build_site, links
+from builder.pages.feed import FEED
 from builder.pages.finding_view import finding_pages
 from builder.pages.findings import Findings, read_findings
 from builder.pages.packed import unpacked
@@ -180,6 +182,30 @@ def test_a_site_without_findings_has_no_page_and_no_link_for_them(
     assert not (tmp_path / "site" / "findings").exists()
     for page in (tmp_path / "site").rglob("*.html"):
         assert "findings/" not in text_of(page).replace("weightatlas findings", "")
+
+
+def test_findings_are_told_in_a_feed_where_the_site_has_an_address(
+    small: Small, tmp_path: Path
+) -> None:
+    for name, day in (("old", "2026-11-19"), ("new", "2026-11-21")):
+        write_finding(
+            tmp_path / "findings", f"{name}.md",
+            claim=f"A {name} claim", date=day, directions=f"[{small.cited}]",
+        )  # fmt: skip
+    settings = with_findings(tmp_path / "findings")
+    site = tmp_path / "site"
+    build_site(small.folders[:1], site, settings)
+    assert not (site / FEED).exists()
+    url = "https://example.org/atlas/"
+    build_site(small.folders[:1], site, settings.model_copy(update={"url": url}))
+    items = ElementTree.fromstring((site / FEED).read_bytes()).findall("channel/item")
+    assert [item.findtext("title") for item in items] == ["A new claim", "A old claim"]
+    assert [item.findtext("link") for item in items] == [
+        f"{url}findings/{name}.html" for name in ("new", "old")
+    ]
+    for page in (site / "index.html", site / "findings" / "old.html"):
+        assert 'type="application/rss+xml" title="Findings" href="' in text_of(page)
+        assert f'{"../" * (page.parent != site)}{FEED}"' in text_of(page)
 
 
 def test_every_broken_citation_of_every_file_is_told_at_once(small: Small, tmp_path: Path) -> None:
