@@ -58,7 +58,25 @@ _IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w
 _STRETCH = re.compile(r"(?<![\w+/=.-])(?=[A-Za-z_+/=.-]*\d)[A-Za-z0-9_+/=.-]{16,}")
 #: A key that the end of a window cuts begins at most so many characters before it.
 _CUT_WITHIN = 120
-_BLOCK = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|\Z)", re.DOTALL)
+_KEY = r"PRIVATE KEY(?: BLOCK)?-----"
+_BREAK = r"(?:\r?\n|\\n)"
+#: A block from its beginning, and one whose beginning lies before the window.
+_BLOCK = re.compile(
+    rf"-----BEGIN [A-Z ]*{_KEY}.*?(?:-----END [A-Z ]*-----|\Z)|"
+    rf"\A(?:[A-Z -]*{_KEY})?[A-Za-z0-9+/=:,\r\n\\. -]*-----END [A-Z ]*{_KEY}|"
+    rf"\A[A-Z -]{{1,30}}{_KEY}.*",
+    re.DOTALL,
+)
+#: Lines of a block as windows from its middle have them: 64 letters, and what stands next to them.
+_LINES = re.compile(
+    rf"(?:\A[A-Za-z0-9+/]*{_BREAK})?(?:(?<=\n)|(?<=\\n)|\A)"
+    r"(?=[A-Z0-9+/]*[a-z])(?=[a-z0-9+/]*[A-Z])"
+    rf"[A-Za-z0-9+/]{{64}}(?:{_BREAK}[A-Za-z0-9+/]+={{0,2}})*(?={_BREAK}|[\\\r]?\Z)|"
+    rf"\A(?=[^a-z]*[a-z])(?=[^A-Z]*[A-Z])(?=\D*\d)[A-Za-z0-9+/]{{8,65}}{_BREAK}[A-Za-z0-9+/]{{8,}}"
+    r"[\\\r]?\Z"
+)
+#: The end of a signed token that begins before the window.
+_TOKEN_END = re.compile(r"\A(?=\D*\d)[\w-]+\.[\w-]{40,}(?![\w-])")
 #: Beginnings of keys of services, where the end of a window cuts them short.
 _CUT_KEY = re.compile(
     r"(?<![\w-])(?:sk-|sk_live_|rk_live_|gh[pousr]_|github_pat_|glpat-|xox[abprs]-|AKIA|ASIA|AIza|"
@@ -166,9 +184,9 @@ class Redactor:
                     yield "ip", match.start(), match.end()
 
     def _secrets(self, text: str) -> Iterator[Span]:
-        if "PRIVATE KEY" in text:
-            for match in _BLOCK.finditer(text):
-                yield "key", match.start(), match.end()
+        if "KEY" in text:
+            yield from _matches(text, (_BLOCK,))
+        yield from _matches(text, (_LINES, _TOKEN_END))
         if "://" in text:  # a password in an address need not look like a key
             yield from _matches(text, cast("Any", BasicAuthDetector).denylist)
         if any(beginning in text for beginning in _BEGINNINGS):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import re
 import shutil
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -188,3 +190,42 @@ def test_a_list_of_words_that_cannot_be_read_is_refused(private_run: Path, tmp_p
     with pytest.raises(SiteError, match="has none"):
         built(private_run, tmp_path / "site", words=str(tmp_path / "empty.txt"))
     assert not (tmp_path / "site").exists()
+
+
+def _block(kind: str = "RSA PRIVATE KEY", lines: int = 20) -> str:
+    rng = np.random.default_rng(5)
+    body = "\n".join(base64.b64encode(rng.bytes(48)).decode() for _ in range(lines))
+    return f"-----BEGIN {kind}-----\n{body}\n-----END {kind}-----"
+
+
+@pytest.mark.parametrize("kind", ["RSA PRIVATE KEY", "PRIVATE KEY", "PGP PRIVATE KEY BLOCK"])
+@pytest.mark.parametrize("size", [100, 250, 600])
+def test_no_window_of_a_private_key_shows_any_of_it(kind: str, size: int) -> None:
+    block, redactor = _block(kind), Redactor(("key",))
+    for text in (block, block.replace("\n", "\\n"), block.replace("\n", "\r\n")):
+        first, last = text.index("-----", 5) + 5, text.index("-----END")
+        for start in range(0, len(text) - size, 13):
+            window = text[start : start + size]
+            shown = covered(window, redactor.spans(window))
+            # What says that it is a key says nothing of it.
+            body = shown[max(0, first - start) : max(0, last - start)]
+            kept = re.sub(r"\\n|\\|^n", "", body.replace("█", ""))
+            assert kept.strip() == "", (start, shown)
+
+
+def test_the_end_of_a_signed_token_is_covered() -> None:
+    window = "oiMTIzNDU2Nzg5MCJ9.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U is it"
+    assert covered(window, Redactor(("key",)).spans(window)).strip("█.") == " is it"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef is a hash",
+        "one line\nof prose and\nanother",
+        "https://example.org/a/long/path/with/many/parts/and/Some/Words/in/it/1",
+        "THE KEY ----- is under the mat",
+    ],
+)
+def test_what_only_looks_a_little_like_a_key_stays(text: str) -> None:
+    assert covered(text, Redactor(("key",)).spans(text)) == text
