@@ -96,7 +96,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     sub = add("render", do.render, "render the site of exactly these run folders")
     sub.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
-    sub.add_argument("--out", default="site", help="folder of the site (default: site)")
+    sub.add_argument("--out", help="folder of the site (default: that of the first run's recipe)")
     sub.add_argument("--title", default=None, help="title of the site")
     sub.add_argument("--url", help="address that the site will have, for cards and the site map")
     sub.add_argument(

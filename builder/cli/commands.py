@@ -158,6 +158,8 @@ def render(options: argparse.Namespace) -> int:
     )
     print_warnings(report.warnings)
     print(f"{report.pages} pages, {report.bytes / 2**20:.1f} MB")
+    if report.left:
+        print(f"no longer in the site: {', '.join(report.left)} (render names all of its models)")
     for line in pipeline.missing_furniture(settings):
         print(line)
     print(f"open {report.home}")

@@ -116,6 +116,12 @@ class SiteFolder:
         return place
 
     @property
+    def models(self) -> set[str]:
+        """The models that earlier builds have put here."""
+        parts = (path.split("/") for path in self._owned)
+        return {part[1] for part in parts if part[0] == "m" and len(part) > 2}
+
+    @property
     def bytes(self) -> int:
         """The size of the files that were put or kept so far."""
         return sum(entry.bytes for entry in self._new.values())

@@ -71,7 +71,7 @@ _NAMED = 5
 @dataclass(frozen=True, slots=True)
 class SiteReport:
     """What a build did: pages in the site and how many of them were made, files written and
-    removed, bytes in all, warnings.
+    removed, bytes in all, warnings, and models that were in the site and no longer are.
     """
 
     home: Path
@@ -81,6 +81,7 @@ class SiteReport:
     removed: int
     bytes: int
     warnings: tuple[str, ...]
+    left: tuple[str, ...] = ()
 
 
 def build_site(
@@ -233,6 +234,7 @@ class _Build:
             for path, content in _static_files():
                 folder.put(path, content)
             folder.put(".nojekyll", b"")
+            left = sorted(folder.models - {run.name for run in self._runs})
             written, removed, size = folder.finish()
         except BaseException:
             # Also when interrupted: what was rendered so far must not stay behind.
@@ -246,6 +248,7 @@ class _Build:
             removed=removed,
             bytes=size,
             warnings=warnings,
+            left=tuple(left),
         )
 
     def _units(self, run: RunView, store: RunStore, by: str) -> dict[range, str]:

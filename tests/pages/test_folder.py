@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from builder import cli
 from builder.errors import SiteError
 from builder.pages import build_site
 from builder.pages.folder import MANIFEST, PART
@@ -127,3 +128,23 @@ def test_a_fault_while_rendering_leaves_the_old_site_whole(
     with pytest.raises(RuntimeError, match="broken"):
         build_site(tiny_folders, out, SMALL.model_copy(update={"title": "another"}))
     assert files_of(out) == before
+
+
+def test_render_takes_the_folder_from_the_recipe_and_says_which_models_left(
+    tiny_folders: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs = [shutil.copytree(folder, tmp_path / folder.name) for folder in tiny_folders]
+    recipe = 'name = "pico-chat"\n[model]\ntuned = "x"\nbase = "y"\n[site]\nout = "public"\n'
+    for run in runs:
+        (run / "run.toml").write_text(recipe.replace("pico-chat", run.name))
+    assert cli.main(["render", *map(str, runs)]) == 0
+    assert "no longer" not in capsys.readouterr().out
+    assert (tmp_path / "public" / "index.html").is_file()
+    assert cli.main(["render", str(runs[0])]) == 0
+    assert "no longer in the site: pico-lora" in capsys.readouterr().out
+    assert not (tmp_path / "public" / "m" / "pico-lora").exists()
+    assert not (tmp_path / "site").exists()
