@@ -19,6 +19,12 @@
     const row = [...document.querySelectorAll(`#${pole} .score tbody tr`)].find((one) => line(one.firstElementChild) === "F1");
     return row ? line(row.children[1]) : "";
   };
+  // For programs: no text where there is no label, and numbers as such.
+  const labelled = (pole) => {
+    if (!find(`#${pole}-label bdi.label`)) return { said: label(pole) };
+    const [f1, ...ends] = score(pole).match(/\d\.\d\d/gu)?.map(Number) ?? [];
+    return { text: label(pole), f1, f1_interval: ends.length ? ends : undefined };
+  };
   // The examples of the joint list, with the peak apart from what stands around it.
   const examples = (most = Infinity) => {
     const { header, texts } = state.page;
@@ -73,7 +79,7 @@
 
   const json = () => `${JSON.stringify({
     id, model, address: isFile ? null : address(), content_hash: fact("content hash"), tuned: fact("tuned"), base: fact("base"),
-    labels: Object.fromEntries(POLES.map((pole) => [pole, { text: label(pole), f1: score(pole) }])),
+    labels: Object.fromEntries(POLES.map((pole) => [pole, labelled(pole)])),
     examples: examples(),
   }, null, 1)}\n`;
 
