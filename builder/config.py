@@ -303,7 +303,7 @@ class SiteSettings(Section):
     examples: Count = 20
     #: Tokens on each side of the peak, half of them shown at first; half as many for a single role.
     context: Count = 32
-    #: A page for each direction, or many together in shards, which take a quarter of the room;
+    #: A page for each direction, or many together in shards, which take a third of the room;
     #: ``auto`` takes shards for more than 25,000 directions.
     layout: Literal["auto", "pages", "shards"] = "auto"
     #: No site is made whose pages would take more megabytes; GitHub Pages takes 1,000.

@@ -18,7 +18,7 @@ from builder.pages.collecting import collect_seldom
 from builder.pages.compare.view import NamedGroup, entry, pair_addresses
 from builder.pages.direction_view import PageReader
 from builder.pages.findings import Findings
-from builder.pages.layout import Made, files, is_sharded, placed, shard_of
+from builder.pages.layout import Made, files, placed, shard_of
 from builder.pages.links import direction_page
 from builder.pages.nearby import Comparison, Neighbourhood
 from builder.pages.origin_view import origin
@@ -94,7 +94,7 @@ class DirectionJob:
                 page = renderer.page(
                     "direction.html",
                     direction_page(run.name, item.name),
-                    shard=shard_of(place) if is_sharded(settings) else None,
+                    shard=shard_of(place) if run.is_sharded else None,
                     run=run,
                     item=item,
                     view=view,
@@ -110,7 +110,7 @@ class DirectionJob:
                 on_batch(1, 0)
             found: Files = {}
             for unit in units:
-                found |= files(run, unit, [made[place] for place in unit], settings)
+                found |= files(run, unit, [made[place] for place in unit])
             return found
 
         return work

@@ -55,14 +55,9 @@ def decided(settings: SiteSettings, directions: int) -> SiteSettings:
     return settings.model_copy(update={"layout": layout, "examples": examples})
 
 
-def is_sharded(settings: SiteSettings) -> bool:
-    """Whether the directions are in shards; the layout must be decided."""
-    return settings.layout == "shards"
-
-
 def placed(run: RunView, settings: SiteSettings) -> RunView:
-    """The run with the addresses that its directions have in this layout."""
-    if not is_sharded(settings):
+    """The run with the addresses that its directions have in this layout, which is decided."""
+    if settings.layout != "shards":
         return run
     own = {item.name for item in standing(run)}
     return dataclasses.replace(
@@ -91,16 +86,16 @@ def standing(run: RunView) -> list[DirectionView]:
     return sorted(run.own, key=worth)[:STANDING]
 
 
-def units(run: RunView, settings: SiteSettings) -> list[range]:
+def units(run: RunView) -> list[range]:
     """The directions of each unit, by their places in the run."""
-    per, n = (PER_SHARD if is_sharded(settings) else 1), len(run.directions)
+    per, n = (PER_SHARD if run.is_sharded else 1), len(run.directions)
     return [range(first, min(first + per, n)) for first in range(0, n, per)]
 
 
-def files_of(run: RunView, unit: range, settings: SiteSettings) -> tuple[str, ...]:
+def files_of(run: RunView, unit: range) -> tuple[str, ...]:
     """Paths of the files of a unit."""
     items = run.directions[unit.start : unit.stop]
-    if not is_sharded(settings):
+    if not run.is_sharded:
         return tuple(
             path
             for item in items
@@ -115,10 +110,10 @@ def files_of(run: RunView, unit: range, settings: SiteSettings) -> tuple[str, ..
     return links.shard_script(run.name, number), links.api_shard(run.name, number), *own
 
 
-def files(run: RunView, unit: range, made: Sequence[Made], settings: SiteSettings) -> Files:
+def files(run: RunView, unit: range, made: Sequence[Made]) -> Files:
     """The files of a unit, from what was made of each of its directions."""
     items = run.directions[unit.start : unit.stop]
-    if not is_sharded(settings):
+    if not run.is_sharded:
         (item,), (one,) = items, made
         return {
             item.page: one.page,

@@ -40,7 +40,6 @@ from builder.pages.layout import (
     PER_SHARD,
     decided,
     files_of,
-    is_sharded,
     made_of,
     names_script,
     own_pages,
@@ -197,7 +196,7 @@ class _Build:
                 [
                     unit
                     for unit, name in own.items()
-                    if not folder.keep_all(files_of(run, unit, self._settings), name)
+                    if not folder.keep_all(files_of(run, unit), name)
                 ]
                 for run, own in zip(self._runs, known, strict=True)
             ]
@@ -268,7 +267,7 @@ class _Build:
             )
             for before, item, after in zip(items, items[1:], items[2:], strict=False)
         ]
-        return {unit: made_of(names[unit.start : unit.stop]) for unit in units(run, self._settings)}
+        return {unit: made_of(names[unit.start : unit.stop]) for unit in units(run)}
 
     def _put_directions(
         self,
@@ -281,7 +280,7 @@ class _Build:
             path: own[unit]
             for run, cut, own in zip(self._runs, wanted, known, strict=True)
             for unit in cut
-            for path in files_of(run, unit, self._settings)
+            for path in files_of(run, unit)
         }
         if names:
             for files in direction_files(self._job, wanted, on_page, workers=self._workers):
@@ -303,7 +302,7 @@ class _Build:
             *token_scripts(run, view.peaking),
         ):
             folder.put(path, script)
-        if is_sharded(self._settings):
+        if run.is_sharded:
             shell = links.shell_page(run.name)
             page = self._renderer.page("shell.html", shell, run=run, per=PER_SHARD)
             folder.put(shell, page)

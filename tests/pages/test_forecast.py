@@ -30,7 +30,7 @@ def job_of(folders: list[Path]) -> Iterator[tuple[DirectionJob, list[dict[range,
         opened = list(zip(runs, stores, strict=True))
         yield (
             DirectionJob(opened, SMALL, compare_runs(folders).near),
-            [own_pages(run, units(run, SMALL)) for run in runs],
+            [own_pages(run, units(run)) for run in runs],
         )
 
 
