@@ -28,7 +28,8 @@ demo: .venv/.installed  ## build the demo atlas, all set-up included
 # The test processes share the cores, so each keeps to one thread.
 test: .venv/.installed-test lint  ## run everything a contributor must pass, all set-up included
 	chromium=$$(tools/find_chromium $(BIN)/python); \
-	WEIGHTATLAS_CHROMIUM="$$chromium" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	WEIGHTATLAS_CHROMIUM="$$chromium" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile \
+		--no-loadscope-reorder $(ARGS)
 
 lint: .venv/.installed-test  ## check style, types, imports and spelling
 	$(BIN)/ruff check .

@@ -107,6 +107,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("shared"):
             # Markers do not travel from a worker process to the one that reports; this does.
             item.user_properties.append((_MAY_SKIP, "shared"))
+    # A process takes a file at a time: a long one that came last would be waited for.
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 class _SkipCollector:

@@ -21,6 +21,8 @@ from builder.activations.corpus import Document
 from builder.store import RunStore
 from tests import micro
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 

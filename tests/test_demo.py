@@ -16,6 +16,8 @@ from builder.organisms.evaluate import SHOWN, names
 from builder.run_folder import Run
 from builder.store import RunStore
 
+pytestmark = pytest.mark.slow
+
 TUNED = [pair for pair in shipped_pairs() if pair.kind == "tuned"]
 NULL = [pair for pair in shipped_pairs() if pair.kind == "null"]
 

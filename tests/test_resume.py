@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests import micro
 from tests.test_build import write_recipe
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 POINTS = 12

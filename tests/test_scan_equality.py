@@ -27,6 +27,8 @@ from tests import micro
 from tests.execute.fake_job import contents
 from tests.test_build import write_recipe
 
+pytestmark = pytest.mark.slow
+
 DOCUMENTS = 84
 #: More than this process would prepare by itself.
 SHARDS = 7

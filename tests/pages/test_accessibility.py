@@ -14,6 +14,8 @@ from playwright.sync_api import Browser, BrowserContext, Page
 from tests.pages.conftest import go_to, unfold
 from tests.pages.page_types import PAGE_TYPES, published
 
+pytestmark = pytest.mark.slow
+
 #: What colours decide; everything else is the same in the dark.
 OF_COLOURS = {"runOnly": ["color-contrast", "link-in-text-block"]}
 

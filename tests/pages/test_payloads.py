@@ -23,6 +23,8 @@ from tests.pages.fixture import make_run
 from tests.pages.payloads import PAYLOADS
 from tests.pages.reading import PARTS, fault, hidden_in, named
 
+pytestmark = pytest.mark.slow
+
 TEXTS = tuple(PAYLOADS.values())
 #: Directions of the hostile run that hold all of them, two each.
 DIRECTIONS = [

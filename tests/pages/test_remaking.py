@@ -25,6 +25,8 @@ from builder.store.schema import connect
 from tests.pages.conftest import SMALL, files_of
 from tests.pages.fixture import make_run
 
+pytestmark = pytest.mark.slow
+
 #: What no label says, so that whatever shows it can be found.
 UNHEARD = "a label that nobody has given before"
 

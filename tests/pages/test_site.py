@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
+import html5lib
 import pytest
 
 from builder.comparison import compare_runs
@@ -85,6 +86,28 @@ def test_pages_hold_no_inline_script_style_or_handler(
         assert not found.tags & {"style", "iframe", "object", "embed", "base"}
         assert all(script.get("src") for script in found.scripts)
         assert len(found.ids) == len(set(found.ids)), f"{page}: an id stands twice"
+
+
+def faults_of(html: str) -> list[str]:
+    """What the rules of HTML call parse errors, with their places."""
+    parser = html5lib.HTMLParser()
+    parser.parse(html)
+    return [f"line {place[0]}: {code} {data}" for place, code, data in parser.errors]
+
+
+@pytest.mark.parametrize("which", ["site", "hostile_site", "atlas"])
+def test_every_page_parses_without_an_error(which: str, request: pytest.FixtureRequest) -> None:
+    for page in pages_of(request.getfixturevalue(which)):
+        assert faults_of(page.read_text(encoding="utf-8")) == [], page
+
+
+@pytest.mark.parametrize(
+    "html",
+    ["<p></div>", "<p a=1 a=2>", "<table><p>", "<p>&nosuch;", "<b/>", "<p><a><a>", "<!-- -- >"],
+)
+def test_what_is_no_html_is_told(html: str) -> None:
+    assert faults_of(f"<!doctype html><title>t</title>{html}")
+    assert faults_of("<!doctype html><title>t</title><p>text") == []
 
 
 def test_headings_follow_each_other_without_gaps(site: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from builder import pipeline
 from builder.demo import demo_settings
@@ -50,24 +53,46 @@ class Organism:
 def organism(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Organism]:
-    runs = tmp_path_factory.mktemp("organism")
     pair = next(p for p in shipped_pairs() if p.kind == "tuned" and p.family == request.param)
-    corpus = Path(runs / f"demo-{pair.family}.jsonl")
-    write_scan_corpus(corpus, 0, DOCUMENTS, pair.behaviours, fraction=1 / ONE_IN)
+    # Made once for all processes of a session, whose folders lie beside each other.
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    runs = shared / f"organism-{pair.family}"
+    with FileLock(f"{runs}.lock"):
+        if not (runs / "whole").exists():
+            shutil.rmtree(runs, ignore_errors=True)
+            runs.mkdir()
+            _make(pair, runs)
+            (runs / "whole").touch()
+    with RunStore(runs / "few.duckdb") as store:
+        few = _scores(store)
+    run = _run(pair, runs)
+    with RunStore(run.database_path) as store:
+        pools = tuple(pole_pools(store, [row.id for row in store.directions()]))
+        yield Organism(run, pair, store, pools, few, _scores(store))
+
+
+def _run(pair: Pair, runs: Path) -> Run:
     settings = demo_settings(pair, runs)
     directions = settings.directions.model_copy(update={"k": 8, "random_controls": 2})
-    run = Run(runs / "run", settings.model_copy(update={"directions": directions}))
+    return Run(runs / "run", settings.model_copy(update={"directions": directions}))
+
+
+def _make(pair: Pair, runs: Path) -> None:
+    """Scans an organism and scores labels whose worth is known, twice: see :class:`Organism`."""
+    corpus = Path(runs / f"demo-{pair.family}.jsonl")
+    write_scan_corpus(corpus, 0, DOCUMENTS, pair.behaviours, fraction=1 / ONE_IN)
+    run = _run(pair, runs)
     pipeline.make_scan(run)
     with RunStore(run.database_path, read_only=False) as store:
         store.replace_labels(list(known_labels(store, pair)), fingerprint="known")
-    few, every = (_scored(run, n) for n in (settings.score.random, 10**6))
-    with RunStore(run.database_path) as store:
-        pools = tuple(pole_pools(store, [row.id for row in store.directions()]))
-        yield Organism(run, pair, store, pools, few, every)
+    _score(run, run.settings.score.random)
+    shutil.copy(run.database_path, runs / "few.duckdb")
+    _score(run, 10**6)
 
 
-def _scored(run: Run, random: int) -> dict[Key, Score]:
-    """What the stage gives with so many random texts, and a judge that knows."""
+def _score(run: Run, random: int) -> None:
+    """Has the stage score with so many random texts, and a judge that knows."""
     label = run.settings.label.model_copy(update={"labeler": "openai", "model": "one-who-knows"})
     score = run.settings.score.model_copy(update={"random": random})
     settings = run.settings.model_copy(update={"label": label, "score": score})
@@ -76,8 +101,10 @@ def _scored(run: Run, random: int) -> dict[Key, Score]:
         patch.setattr(ModelJudge, "judge", known_verdicts)
         summary = make_scores(dataclasses.replace(run, settings=settings))
     assert summary["scored"]
-    with RunStore(run.database_path) as store:
-        return {
-            (item.labeler, item.scorer, item.direction, item.pole): item
-            for item in store.scores(judged=True, candidates=True)
-        }
+
+
+def _scores(store: RunStore) -> dict[Key, Score]:
+    return {
+        (item.labeler, item.scorer, item.direction, item.pole): item
+        for item in store.scores(judged=True, candidates=True)
+    }

@@ -19,6 +19,8 @@ from tests.scores.conftest import Organism
 from tests.scores.knowing import VAGUE
 from tests.scores.making import Truth
 
+pytestmark = pytest.mark.slow
+
 LIMITS: dict[Stratum, int] = {"pole": 10, "other": 10, "middle": 20, "random": 20}
 EVERY: dict[Stratum, int] = dict.fromkeys(STRATA, 10**6)
 SCORERS: tuple[Scorer, ...] = ("detection", "fuzzing")

@@ -15,6 +15,8 @@ from builder.errors import CheckpointError
 from builder.weights.open_source import open_source
 from tests.weights import fuzz_cases, fuzz_driver, pico
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 
 
