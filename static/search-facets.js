@@ -71,18 +71,20 @@ globalThis.WA ??= {};
       return this.refused[row] === 0;
     }
 
-    // Writes beside each facet how many of the found rows the others leave it; says how many of
-    // them would be there but for "labelled only".
+    // Writes beside each facet how many of the found rows the others leave it; says how many rows
+    // were found in all, and how many of them would be there but for "labelled only".
     count(found) {
       const sums = new Map([...this.counts.keys()].map((key) => [key, 0]));
-      let unlabelled = 0;
+      let all = 0, unlabelled = 0;
       for (const { run, data, first, size } of this.index.parts) {
         const models = `model ${run}`, writers = data.writers.map((name) => `writer ${name}`), kinds = data.kinds.map((name) => `kind ${name}`);
         const isWeights = data.kinds.map((name) => name === this.weights);
         const tally = { writers: new Int32Array(writers.length), kinds: new Int32Array(kinds.length), poles: [0, 0], model: 0, scored: 0, labelled: 0 };
         for (let at = 0; at < size; at += 1) {
           const refused = this.refused[first + at];
-          if ((refused & (refused - 1)) || (found && !found[first + at])) continue;
+          if (found && !found[first + at]) continue;
+          all += 1;
+          if (refused & (refused - 1)) continue;
           const item = at >> 1, kind = data.kinds_of[item];
           if (!(refused & ~MODEL)) tally.model += 1;
           if (!(refused & ~POLE)) tally.poles[at & 1] += 1;
@@ -103,7 +105,14 @@ globalThis.WA ??= {};
         put("labelled", tally.labelled);
       }
       for (const [key, place] of this.counts) place.textContent = count(sums.get(key));
-      return unlabelled;
+      return { all, unlabelled };
+    }
+
+    // Lets every row through.
+    open() {
+      for (const input of SETS.flatMap((name) => this.inputs[name])) input.checked = true;
+      for (const name of Object.keys(BOUNDS)) this.form.elements[name].value = "";
+      this.form.elements.labelled.checked = false;
     }
 
     // What differs from the form's beginning goes into the address, so that a search can be shared.

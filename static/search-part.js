@@ -32,6 +32,8 @@ globalThis.WA ??= {};
       this.split = new Map();
       this.folded = new Map();
       this.places = null;
+      // What its model is called, to be looked in for words.
+      this.names = fold(`${data.title}\n${run}`);
     }
 
     // The lines of a column, as they came.

@@ -5,7 +5,7 @@
 // more for a whole word than for a beginning and more for that than for the inside, times how rare
 // the word is; a label of many words scores a little less. A word that is found nowhere is widened
 // to the known words within one edit (two from eight letters), and so is each that is found where
-// no row holds all.
+// no row holds all. Before that a word may name a model: then it stands for all rows of it.
 //
 // Words are looked up in the vocabulary (search-words.js), rows in one list of places for each word
 // and part: a query costs as many steps as its words have places, not as there is text.
@@ -15,10 +15,20 @@ globalThis.WA ??= {};
   const { FIELDS, PLACES, Part, Vocabulary, placeOf, wordsOf, runsOf } = WA;
   const WIDENED = [1, 0.9, 0.45];
   const SHORTEST = 4, LONG = 8;
+  // What a row gets for a word that its model is called: the same for all of them.
+  const OF_MODEL = 1;
   // How much less a label of twice the mean length scores.
   const LENGTH = 0.15;
   // Queries are typed letter by letter: what so many words have found is kept.
   const KEPT = 8;
+
+  // The rows of either match, each by the better of both.
+  const joined = (one, other, rest) => {
+    const best = one.best.map((value, row) => Math.max(value, other.best[row]));
+    let n = 0;
+    for (const value of best) n += value > 0;
+    return { best, n, ...rest };
+  };
 
   class Index {
     constructor() {
@@ -156,6 +166,20 @@ globalThis.WA ??= {};
       return { best, words: found.map((one) => one.text) };
     }
 
+    // All rows of the models with a word in their names that begins so; null where none has.
+    #named(word) {
+      const best = new Float32Array(this.size), models = new Set();
+      let n = 0;
+      if (!/[\p{L}\p{N}]/u.test(word)) return null;
+      for (const part of this.parts) {
+        if (placeOf(part.names, word) < PLACES[1]) continue;
+        best.fill(OF_MODEL, part.first, part.first + part.size);
+        models.add(part.data.title);
+        n += part.size;
+      }
+      return n ? { best, n, words: [], widened: false, named: { word, models: [...models] } } : null;
+    }
+
     #matched(word, widened) {
       const key = `${widened ? "near" : "exact"} ${word}`;
       let found = this.matches.get(key);
@@ -198,31 +222,36 @@ globalThis.WA ??= {};
     }
 
     // The score of every row, 0 for those not found (null without words: all are); the words that
-    // stood for the query's, and those among them that nobody typed.
+    // stood for the query's, those among them that nobody typed, and the models that words name.
     find(query) {
       const asked = wordsOf(query);
-      if (!asked.length) return { scores: null, words: [], instead: [] };
-      let matches = asked.map((word) => this.#matched(word, false));
-      matches = matches.map((match, at) => match.n ? match : this.#matched(asked[at], true));
+      if (!asked.length) return { scores: null, words: [], instead: [], named: [] };
+      let matches = asked.map((word) => {
+        const match = this.#matched(word, false);
+        return match.n ? match : this.#named(word) ?? this.#matched(word, true);
+      });
       let { scores, n } = this.#sum(matches);
-      if (!n && matches.every((match) => match.n)) {
-        const wider = asked.map((word, at) => this.#wider(matches[at], word));
-        ({ scores, n } = this.#sum(wider));
-        if (n) matches = wider;
+      for (const wider of [this.#orNamed, this.#wider]) {
+        if (n || matches.some((match) => !match.n)) break;
+        const others = matches.map((match, at) => wider.call(this, match, asked[at]));
+        ({ scores, n } = this.#sum(others));
+        if (n) matches = others;
       }
       const instead = matches.flatMap((match, at) => match.widened ? match.words.filter((word) => word !== asked[at]) : []);
-      return { scores, words: matches.flatMap((match) => match.words), instead };
+      return { scores, words: matches.flatMap((match) => match.words), instead, named: matches.flatMap((match) => match.named ?? []) };
+    }
+
+    // A match and the rows of the models that the word names, too.
+    #orNamed(match, word) {
+      const named = match.named || match.widened ? null : this.#named(word);
+      return named ? joined(match, named, { words: match.words, named: named.named }) : match;
     }
 
     // A match and the words near it: for words that are known but were meant to be others.
     #wider(match, word) {
       if (match.widened) return match;
       const near = this.#matched(word, true);
-      if (!near.n) return match;
-      const best = match.best.map((value, row) => Math.max(value, near.best[row]));
-      let n = 0;
-      for (const value of best) n += value > 0;
-      return { best, n, words: [word, ...near.words.filter((other) => other !== word)], widened: true };
+      return near.n ? joined(match, near, { words: [word, ...near.words.filter((other) => other !== word)], widened: true }) : match;
     }
 
     // The row of a run by its number there (two a direction, max first); -1 if it is not loaded.

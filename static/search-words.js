@@ -1,7 +1,8 @@
 // What are the words of texts, and which of them are near a mistyped one? Nothing here touches the
 // page.
 //
-// Texts are folded: without case, accents, compatibility forms and characters that cannot be seen.
+// Texts are folded: without case, accents, compatibility forms, characters that cannot be seen and
+// the curves of quotation marks.
 // A word is a run of letters, digits and underscores; a run of anything else but space counts, too,
 // so that emoji and operators are found. All distinct words stand once, in one text and in typed
 // arrays: a hundred thousand labels hold millions of words, and objects for each would take seconds.
@@ -11,11 +12,13 @@ globalThis.WA ??= {};
   const FOREIGN = /[^\0-\x7f]+/gu;
   // Combining marks and characters that cannot be seen.
   const UNSEEN = /[\p{M}\p{Cf}\u115f\u1160\u3164\uffa0]/gu;
+  const SINGLE_QUOTES = /[\u2018-\u201b\u2032]/gu, DOUBLE_QUOTES = /[\u201c-\u201f\u2033]/gu;
   const IN_WORD = /[\p{L}\p{N}_]/u;
   const SPACE = 1, SYMBOL = 2, WORD = 3;
   const LINE = 10;
 
-  const foldForeign = (text) => text.normalize("NFKD").replace(UNSEEN, "").toLowerCase().replaceAll("\u03c2", "\u03c3");
+  const foldForeign = (text) => text.replace(SINGLE_QUOTES, "'").replace(DOUBLE_QUOTES, "\"").normalize("NFKD").replace(UNSEEN, "")
+    .toLowerCase().replaceAll("\u03c2", "\u03c3");
   // Lines stay lines: no character decomposes into a line break.
   const fold = (text) => text.replace(FOREIGN, foldForeign).toLowerCase();
 

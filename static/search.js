@@ -13,6 +13,7 @@
   const results = document.getElementById("results");
   const tokens = document.getElementById("tokens");
   const more = document.getElementById("more");
+  const refused = document.getElementById("refused");
   const weights = form.querySelector("input[name=kind]").defaultValue;
   const index = new WA.Index();
   const facets = new WA.Facets(form, index, weights);
@@ -24,7 +25,7 @@
     const scores = new Float32Array(index.size);
     const rows = [model, ...index.alike(model)];
     rows.forEach((row, at) => { scores[row] = rows.length - at; });
-    return { scores, words: [], instead: [] };
+    return { scores, words: [], instead: [], named: [] };
   };
 
   const best = () => {
@@ -42,22 +43,25 @@
     state.answer = answerOf(model);
     state.words = state.answer.words;
     state.shown = PAGE;
-    const unlabelled = facets.count(state.answer.scores);
+    const counts = facets.count(state.answer.scores);
     const n = draw();
-    status.textContent = said(model, n, unlabelled).join(" \u00b7 ");
+    status.textContent = said(model, n, counts).join(" \u00b7 ");
     linkTokens();
     remember();
   };
 
-  const said = (model, n, unlabelled) => {
+  const said = (model, n, { all, unlabelled }) => {
     const query = box.value.trim(), byScore = facets.sort === "score";
     const poles = `${count(n)} ${n === 1 ? "pole" : "poles"}`;
     const order = byScore ? ", by score" : model >= 0 || query ? "" : ", by singular value";
     const parts = [model >= 0 ? `${poles} with labels like \u201c${index.text("labels", model)}\u201d${order}`
       : `${poles}${query ? " found" : ""}${order}`];
-    const { instead } = state.answer;
+    const { instead, named } = state.answer;
+    for (const { word, models: titles } of named) parts.push(`\u201c${word}\u201d for the model ${titles.join(" or ")}`);
     if (instead.length) parts.push(`no exact match, so also: ${instead.slice(0, 6).join(", ")}`);
+    refused.hidden = n > 0 || !all;
     if (!n && unlabelled) parts.push(`${count(unlabelled)} without a label: untick \u201clabelled only\u201d to see them`);
+    else if (!n && all) parts.push(`${count(all)} outside of what is chosen to narrow down`);
     return [...parts, ...loading.said()];
   };
 
@@ -120,6 +124,11 @@
   form.addEventListener("input", () => soon(DELAY));
   document.getElementById("form").addEventListener("submit", now);
   form.addEventListener("submit", now);
+  refused.addEventListener("click", () => {
+    facets.open();
+    search();
+    results.querySelector("a")?.focus();
+  });
   more.addEventListener("click", () => {
     const before = state.shown;
     state.shown += PAGE;

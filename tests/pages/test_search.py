@@ -101,6 +101,42 @@ def test_controls_are_found_only_when_asked_for(opened: Opened, site: Path) -> N
     assert "control: random" in page.locator("#results li").first.inner_text()
 
 
+def test_what_is_outside_of_what_is_chosen_is_counted_and_a_button_away(
+    opened: Opened, site: Path
+) -> None:
+    page = opened.page
+    page.goto(address(site, "search.html?q=winterberry&low=90&pole=max"))
+    ready(page)
+    status, button = page.locator("#status"), page.get_by_role("button", name="Look everywhere")
+    outside = re.fullmatch(
+        r"0 poles found · (\d+) outside of what is chosen to narrow down", status.inner_text()
+    )
+    assert outside
+    button.click()
+    expect(status).to_have_text(f"{outside[1]} pole{'' if outside[1] == '1' else 's'} found")
+    expect(page.locator("#results a").first).to_be_focused()
+    expect(button).to_be_hidden()
+    for name in ("low", "high", "least", "most"):
+        assert page.locator(f"input[name={name}]").input_value() == ""
+    assert all(box.is_checked() for box in page.get_by_label("control: ").all())
+    page.locator("#q").fill("nosuchword")
+    expect(status).to_have_text("0 poles found")
+    expect(button).to_be_hidden()
+
+
+def test_a_word_may_name_a_model(opened: Opened, site: Path) -> None:
+    page = opened.page
+    page.goto(address(site, "search.html?q=winterberry"))
+    ready(page)
+    models = page.locator("#results .meta > bdi")
+    every = set(models.all_inner_texts())
+    for query in ("lora", "pico LoRA", "LORA winterberry"):
+        page.locator("#q").fill(query)
+        expect(page.locator("#status")).to_contain_text("“lora” for the model Pico LoRA")
+        assert set(models.all_inner_texts()) == {"Pico LoRA"}, every
+    assert page.locator("#results mark").all_inner_texts()
+
+
 @pytest.mark.parametrize("query", ["low=abc", "low=1e400&high=-3", "low=%20&high=0x1"])
 def test_layers_in_an_address_that_are_no_numbers_are_ignored(
     opened: Opened, site: Path, query: str

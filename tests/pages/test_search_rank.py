@@ -35,6 +35,7 @@ ROWS: list[Row] = [
     {"id": "operator", "label": "i += 1 in C++"},
     {"id": "wide", "label": "ＦＵＬＬ width, ﬁne"},
     {"id": "sigma", "label": "ΟΔΟΣ και ΣΟΦΙΑ"},
+    {"id": "quotes", "label": "ends in “,” and a cook’s ‘oven’"},
     {"id": "L07.down_proj.u03", "label": "nothing"},
     {"id": "L07.o_proj.u03", "label": "anything"},
 ]
@@ -88,6 +89,10 @@ def page(browser: Browser) -> Iterator[Page]:
         ("full fine", ["wide"]),
         ("οδος", ["sigma"]),
         ("σοφια", ["sigma"]),
+        ('","', ["quotes"]),
+        ("“,”", ["quotes"]),
+        ("cook's 'oven'", ["quotes"]),
+        ("cook’s", ["quotes"]),
         ("L07.down_proj.u03", ["L07.down_proj.u03"]),
         ("l07.down", ["L07.down_proj.u03"]),
         ("07.o_proj.u", ["L07.o_proj.u03"]),
