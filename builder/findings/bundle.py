@@ -7,7 +7,7 @@ like such a separator has a backslash before it, which Markdown does not show an
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from builder.errors import ConfigError, SiteError, shown
@@ -19,6 +19,14 @@ _SEPARATOR = re.compile(r"=== finding: (?P<name>\S*) ===[ \t]*")
 _LOOKS_SO = re.compile(r"\\*=== finding: ")
 _ESCAPED = re.compile(r"\\+=== finding: ")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,120}\.md")
+
+
+@dataclass(frozen=True, slots=True)
+class Bundled:
+    """A finding of a bundle: its text, and the line of the bundle that its file name stands in."""
+
+    text: str
+    line: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +45,13 @@ def join_findings(files: dict[str, str]) -> str:
     return "".join(f"=== finding: {name} ===\n{_escaped(text)}\n" for name, text in files.items())
 
 
-def split_findings(text: str, where: Path) -> dict[str, str]:
+def split_findings(text: str, where: Path) -> dict[str, Bundled]:
     """The findings in a text by file name.
 
     Raises SiteError with every fault and its line: a name that is none or stands twice, text before
     the first finding, no finding at all.
     """
-    found: dict[str, list[str]] = {}
+    found: dict[str, tuple[int, list[str]]] = {}
     faults: list[Fault] = []
     into: list[str] | None = None
     for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
@@ -65,18 +73,22 @@ def split_findings(text: str, where: Path) -> dict[str, str]:
         elif name in found:
             faults.append(Fault(where, number, f"a second finding is named {name}; rename one"))
         into = []
-        found[name] = into
+        found[name] = (number, into)
     if not found and not faults:
         faults.append(Fault(where, None, "holds no finding; was it exported by triage.html?"))
     refuse(faults)
-    return {name: "\n".join(lines).rstrip("\n") + "\n" for name, lines in found.items()}
+    return {
+        name: Bundled("\n".join(lines).rstrip("\n") + "\n", line)
+        for name, (line, lines) in found.items()
+    }
 
 
 def import_findings(bundle: Path, out: Path) -> Import:
     """Writes the findings of a bundle into a folder, each into a file of its own.
 
-    Raises SiteError, before anything is written, if a finding has a fault that shows without runs
-    or a file of its name is there with other content; ConfigError if the bundle cannot be read.
+    Raises SiteError, before anything is written, if a finding has a fault that shows without runs,
+    by its line in the bundle, or a file of its name is there with other content; ConfigError if
+    the bundle cannot be read.
     """
     try:
         text = bundle.read_bytes().decode("utf-8-sig")
@@ -88,13 +100,13 @@ def import_findings(bundle: Path, out: Path) -> Import:
     faults: list[Fault] = []
     written: list[Path] = []
     same: list[Path] = []
-    for name, content in files.items():
-        path = out / name
-        faults += read_finding(content.encode("utf-8"), path)[1]
+    for name, finding in files.items():
+        path, content = out / name, finding.text.encode("utf-8")
+        faults += [_in_bundle(fault, bundle, finding) for fault in read_finding(content, path)[1]]
         standing = _standing(path)
         if standing is None:
             written.append(path)
-        elif standing == content.encode("utf-8"):
+        elif standing == content:
             same.append(path)
         else:
             faults.append(
@@ -104,10 +116,16 @@ def import_findings(bundle: Path, out: Path) -> Import:
     try:
         out.mkdir(parents=True, exist_ok=True)
         for path in written:
-            write_atomically(path, files[path.name])
+            write_atomically(path, files[path.name].text)
     except OSError as error:
         raise SiteError(f"{out}: findings cannot be written: {error.strerror or error}") from error
     return Import(tuple(written), tuple(same))
+
+
+def _in_bundle(fault: Fault, bundle: Path, finding: Bundled) -> Fault:
+    """A fault of a finding where it can be mended: nothing was written yet."""
+    said = f"{fault.file.name}: {fault.text}"
+    return replace(fault, file=bundle, line=finding.line + (fault.line or 0), text=said)
 
 
 def _standing(path: Path) -> bytes | None:

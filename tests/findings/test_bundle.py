@@ -33,7 +33,11 @@ def bundle_of(folder: Path, files: dict[str, str]) -> Path:
 @given(st.dictionaries(NAMES, st.lists(LINES, max_size=6), min_size=1, max_size=4))
 def test_findings_come_out_of_a_bundle_as_they_went_in(files: dict[str, list[str]]) -> None:
     texts = {name: "\n".join(lines).rstrip("\n") + "\n" for name, lines in files.items()}
-    assert split_findings(join_findings(texts), WHERE) == texts
+    bundle = join_findings(texts)
+    found = split_findings(bundle, WHERE)
+    assert {name: finding.text for name, finding in found.items()} == texts
+    lines = bundle.split("\n")
+    assert all(f": {name} =" in lines[finding.line - 1] for name, finding in found.items())
 
 
 @pytest.mark.parametrize(
@@ -84,13 +88,14 @@ def test_nothing_is_written_if_a_finding_has_a_fault_or_another_is_there(tmp_pat
             "folder.md": finding_text(),
         },
     )
+    line = bundle.read_text("utf-8").split("\n").index("severity: awful") + 1
     with pytest.raises(SiteError) as raised:
         import_findings(bundle, out)
     said = str(raised.value)
     assert f"{out / 'one.md'}: is there already and differs" in said
     assert f"{out / 'folder.md'}: is there already and differs" in said
     assert f"{out / 'link.md'}: is there already and differs" in said
-    assert f"{out / 'two.md'}:3: severity: unknown 'awful'" in said
+    assert f"{bundle}:{line}: two.md: severity: unknown 'awful'" in said
     assert sorted(path.name for path in out.iterdir()) == ["folder.md", "link.md", "one.md"]
     assert (out / "one.md").read_text() == "mine"
     assert not (tmp_path / "elsewhere.md").exists()
