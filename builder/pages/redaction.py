@@ -87,6 +87,11 @@ _BEGINNINGS = ("hf_", "sk-", "AIza")
 _OWN_KEY = re.compile(
     r"(?<![\w-])(?:hf_[A-Za-z0-9]{30,}|sk-(?:ant|proj|or)-[\w-]{20,}|AIza[\w-]{35})"
 )
+#: Secrets of AWS have no beginning of their own, but a name before them.
+_NAMED_KEY = re.compile(
+    r"(?i:(?:aws|secret_?access)\w{0,20}(?:key|secret|pwd|password|token))[\"']?\s{0,4}[=:]{1,2}\s{0,4}[\"']?"
+    r"[A-Za-z0-9/+=]{40}(?![A-Za-z0-9/+=])"
+)
 #: Those that go by entropy or by what stands before, which take code and prose for keys.
 _UNUSED = frozenset({"KeywordDetector", "IPPublicDetector", "PrivateKeyDetector"})
 _AROUND = " \t\n\r\"'`=:,;<>()[]{}"
@@ -191,6 +196,8 @@ class Redactor:
             yield from _matches(text, cast("Any", BasicAuthDetector).denylist)
         if any(beginning in text for beginning in _BEGINNINGS):
             yield from _matches(text, (_OWN_KEY,))
+        if any(part in text.lower() for part in ("aws", "secret")):
+            yield from _matches(text, (_NAMED_KEY,))
         if cut := _CUT_KEY.search(text, max(0, len(text) - _CUT_WITHIN)):
             yield "key", cut.start(), cut.end()
         if not (_DIGIT.search(text) and _STRETCH.search(text)):

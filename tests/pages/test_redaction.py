@@ -44,6 +44,8 @@ def shown(text: str, redactor: Redactor = EVERY) -> str:
         ("phone", "212-736-5000"),
         ("key", KEY),
         ("key", "AKIA" + "IOSFODNN7EXAMPLE"),
+        ("key", "aws_secret_access_key = " + "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
+        ("key", 'SecretAccessKey": "' + "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
         ("key", "sk-proj-" + "Zt4xQ0vB2mN8kL6jH1gF"),
         ("ip", "8.8.4.4"),
         ("ip", "2001:4860:4860::8844"),
