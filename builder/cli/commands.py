@@ -310,16 +310,9 @@ def import_findings(options: argparse.Namespace) -> int:
 
 def preview(options: argparse.Namespace) -> int:
     """Serves a site until it is stopped."""
-    import functools
-    import http.server
+    from builder.publish.preview import preview_server
 
-    if not (options.site / "index.html").is_file():
-        raise ConfigError(f"{options.site}: holds no site; run `weightatlas build` or `demo` first")
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(options.site))
-    try:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", options.port), handler)
-    except (OSError, OverflowError) as error:
-        raise ConfigError(f"port {options.port} cannot be used: {error}; try --port") from error
+    server = preview_server(options.site, options.port)
     with server:
         print(f"http://127.0.0.1:{server.server_port}/ (Ctrl-C stops)", flush=True)
         with contextlib.suppress(KeyboardInterrupt):

@@ -1,5 +1,6 @@
 """How does a built site get to its readers? Checked first, then put where a host takes it from.
 
+``preview``       the folder as a host would serve it, on this machine
 ``checks``        all that is wrong with a site, and what is to be known of it
 ``page_links``    whether every link of a page leads somewhere
 ``private_names`` names of this machine that no file may hold
