@@ -88,12 +88,8 @@
     reveal();
   });
 
-  // One tooltip, filled where the pointer or the keyboard is.
-  const tip = document.createElement("div");
-  tip.className = "tip";
-  tip.hidden = true;
-  tip.setAttribute("role", "status");
-  document.body.append(tip);
+  // Filled where the pointer or the keyboard is.
+  const tip = new WA.Tip("status");
   let marked = null;
 
   const line = (chart, value) => {
@@ -129,28 +125,19 @@
     text.textContent = token.textContent.replaceAll("\n", "\u21b5").replace(/^ | $/g, "\u2423");
     const head = document.createElement("p");
     head.append(text, role);
-    tip.replaceChildren(head);
     const shows = item.base ? ["tuned", "base", "difference"] : ["tuned"];
-    for (const name of shows) {
-      tip.append(row(item.base ? name : "activation", tokens.map((at) => valueOf(item, at, name))));
-    }
+    const lines = shows.map((name) => row(item.base ? name : "activation", tokens.map((at) => valueOf(item, at, name))));
     const chart = find(`[data-of="${role}"] svg`);
     if (chart) {
       line(chart, item.tuned[piece.first]);
-      tip.append(chart.cloneNode(true));
+      lines.push(chart.cloneNode(true));
     }
-    tip.hidden = false;
-    const box = token.getBoundingClientRect();
-    const wide = document.documentElement.clientWidth;
-    const left = Math.max(8, Math.min(box.left, wide - tip.offsetWidth - 8));
-    const below = box.bottom + tip.offsetHeight + 14 < innerHeight || box.top < tip.offsetHeight + 14;
-    tip.style.setProperty("left", `${left + scrollX}px`);
-    tip.style.setProperty("top", `${(below ? box.bottom + 8 : box.top - tip.offsetHeight - 8) + scrollY}px`);
+    tip.show(token, head, ...lines);
   };
   const hide = () => {
     marked?.classList.remove("here");
     marked = null;
-    tip.hidden = true;
+    tip.hide();
     for (const mark of document.querySelectorAll(".hist .at")) mark.removeAttribute("transform");
   };
 

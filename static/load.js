@@ -7,7 +7,7 @@ globalThis.WA ??= {};
     /^data\/(?:search|tokens|triage)\d*-[a-z0-9._-]+\.js$/,
     /^m\/[a-z0-9._-]+\/(?:d\/[a-z0-9._-]+|s\/\d+)\.js$/,
     /^(?:s\/\d+|names|texts)\.js$/,
-    /^\.\.\/\.\.\/static\/(?:direction|charts|examples|copy)\.js$/,
+    /^\.\.\/\.\.\/static\/(?:direction|charts|tip|examples|copy)\.js$/,
   ];
   const written = (address) => {
     if (!scripts.some((known) => known.test(address))) throw new TypeError(`not a script of this site: ${address}`);

@@ -2,7 +2,7 @@
 // in the page of all directions that have none. builder/pages/layout.py says what a shard holds.
 "use strict";
 {
-  const SCRIPTS = ["direction", "charts", "examples", "copy"];
+  const SCRIPTS = ["direction", "charts", "tip", "examples", "copy"];
   const shell = document.querySelector("[data-shell]");
   const name = shell
     ? new URLSearchParams(location.search).get("d") ?? ""

@@ -285,8 +285,9 @@
     if (!verdicts.kept && verdicts.entries.size) event.preventDefault();
   });
 
-  // The address names a direction, as #run/name: that of the last visit, or of a link.
-  const [run, name] = location.hash.slice(1).split("/");
+  // The address names a direction, as #run/name: that of the last visit, or of a link; or a model
+  // to begin with, as ?model=run.
+  const [run = "", name] = (location.hash.slice(1) || new URLSearchParams(location.search).get("model") || "").split("/");
   if (options.some((option) => option.value === run)) model.value = run;
   chosen(run && name ? { run, name } : null);
 }

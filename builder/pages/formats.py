@@ -118,11 +118,15 @@ def bar_class(part: float | None) -> str:
     return f"w{max(1, round(20 * size)) if size else 0}"
 
 
+_SPACES = " \n\t"
+_SEEN = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥"})
+
+
 def spaced(text: str) -> str:
-    """A token's text, with its white space to be seen where it has nothing else."""
-    if text.strip():
-        return text
-    return text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
+    """A token's text, with the white space around it, or all it has, to be seen."""
+    inner = text.strip(_SPACES)
+    before, _, after = text.partition(inner) if inner else (text, "", "")
+    return f"{before.translate(_SEEN)}{inner}{after.translate(_SEEN)}"
 
 
 def name_alone(text: str) -> str:

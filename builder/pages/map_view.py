@@ -32,10 +32,12 @@ _SIGNS = {"max": "▲", "min": "▼"}
 class Measure:
     """One of the map's measures: by what it is chosen, called and explained.
 
-    ``starts`` are the least values of its seven colours.
+    ``letter`` names the attribute of cells that holds the number, ``starts`` are the least values
+    of its seven colours.
     """
 
     key: str
+    letter: str
     name: str
     what: str
     starts: tuple[str, ...]
@@ -80,7 +82,13 @@ def map_view(run: RunView, view: Overview) -> MapView:
     return MapView(
         _table(run, measured),
         tuple(
-            Measure(one.key, one.name, one.what, tuple(map(one.written, one.levels.starts())))
+            Measure(
+                one.key,
+                one.letter,
+                one.name,
+                one.what,
+                tuple(map(one.written, one.levels.starts())),
+            )
             for one in measured
         ),
         small_map(run, view),

@@ -62,7 +62,7 @@ from builder.pages.views import MIN_TOKENS, RunView, open_run, read_run
 from builder.store import LEAST_RARE, MOST_RARE, RARE, RunStore
 
 #: What the script of a direction's page is put together from.
-DIRECTION_SCRIPTS = ("load", "unpack", "direction", "charts", "examples", "copy")
+DIRECTION_SCRIPTS = ("load", "unpack", "direction", "charts", "tip", "examples", "copy")
 #: Sources without a licence that a warning names.
 _NAMED = 5
 
@@ -366,7 +366,7 @@ def _static_files() -> Iterator[tuple[str, bytes]]:
         # Editors and systems leave hidden files behind; they are no part of the site.
         if path.is_file() and not path.name.startswith("."):
             yield f"static/{path.relative_to(folder).as_posix()}", path.read_bytes()
-    # One file instead of six: each costs a page of a direction several milliseconds to load.
+    # One file instead of several: each costs a page of a direction several milliseconds to load.
     parts = [(folder / f"{name}.js").read_bytes() for name in DIRECTION_SCRIPTS]
     yield "static/direction-page.js", b"".join(parts)
 

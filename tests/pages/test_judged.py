@@ -126,15 +126,15 @@ def test_a_page_counts_and_its_file_lists_every_judged_text(
             page, script = page_of(site, item), script_of(site, item)
             judged = store.scores(item.row.id, judged=True)
             assert list(script.header["judged"]) == [
-                pole for pole in POLES if f'aria-label="Scores at the {pole} pole"' in page
+                pole for pole in POLES if f"id={pole}-scores>" in page
             ]
             for pole, side in item.poles.items():
                 labeler = side.answers[0].labeler if side.text else None
                 own = [s for s in judged if s.pole == pole and s.labeler == labeler]
                 if not own:
                     continue
-                block = page[page.index(f'aria-label="Scores at the {pole} pole"') :]
-                block = block[: block.index('<div class="lens">')]
+                block = page[page.index(f"id={pole}-scores>") :]
+                block = block[: block.index("<div class=lens>")]
                 shown = _Shown(script, random, pole)
                 texts = {
                     (j.stratum, j.doc_id): {s.scorer: j2 for s in own for j2 in s.judged

@@ -211,7 +211,7 @@ def test_names_of_hostile_runs_stay_text(hostile_folder: Path) -> None:
     assert "\u202e" not in text
     found = _Elements()
     found.feed(text)
-    assert found.scripts == 3
+    assert found.scripts == 4
     assert not [name for name in found.attributes if name.startswith("on")]
     assert found.images == 1  # the mark of the site
 
@@ -289,6 +289,54 @@ def test_arrow_keys_go_from_cell_to_cell_and_tab_passes_the_map(
     assert page.evaluate(at) == seen[0]
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_contain_text("L00.o_proj.u00")
+    assert opened.faults == []
+
+
+@pytest.mark.browser
+def test_a_cell_says_all_that_is_known_of_it_under_the_pointer_and_on_focus(
+    opened: Opened, site: Path, run: RunView, view: Overview
+) -> None:
+    page = opened.page
+    page.goto(f"{site.as_uri()}/{run.page}")
+    tip = page.locator(".tip")
+    expect(tip).to_be_hidden()
+    item = next(i for i in run.own if all(pole.text for pole in i.poles.values()))
+    cell = page.locator(f'.map a[href="{item.name}.html"]')
+    said = (cell.get_attribute("title") or "").split("\n")
+    assert len(said) == 2
+    cell.hover()
+    expect(tip).to_be_visible()
+    lines = tip.locator("p").all_inner_texts()
+    assert lines[0] == item.row.id
+    assert lines[-2:] == said
+    numbers = dict(line.split("\n") for line in lines[1:-2])
+    for measure in map_view(run, view).measures:
+        assert numbers.pop(measure.name, None) == cell.get_attribute(f"data-{measure.letter}")
+    assert numbers == {}
+    assert tip.locator(".chosen").inner_text().startswith("singular value")
+    assert cell.get_attribute("aria-describedby") == "tip"
+    assert cell.get_attribute("title") is None, "the browser would show it as well"
+    page.mouse.move(5, 5)
+    expect(tip).to_be_hidden()
+
+    page.locator("label[for=by-energy]").click()
+    page.locator(".map td a").first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(tip).to_be_visible()
+    there = page.evaluate("document.activeElement.textContent")
+    expect(tip.locator("p").first).to_have_text(there)
+    assert tip.locator(".chosen").inner_text().startswith("energy")
+    box, window = tip.bounding_box(), page.viewport_size
+    assert box
+    assert window
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= window["width"]
+    page.keyboard.press("Escape")
+    expect(tip).to_be_hidden()
+    page.keyboard.press("ArrowRight")
+    expect(tip).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(tip).to_be_hidden()
     assert opened.faults == []
 
 

@@ -182,9 +182,9 @@ def test_every_bar_has_its_style() -> None:
 
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [(" ", "␣"), ("\n\t", "↵⇥"), (" tide", " tide"), ("tide\n", "tide\n"), ("", "")],
+    [(" ", "␣"), ("\n\t", "↵⇥"), (" low tide", "␣low tide"), ("tide\n ", "tide↵␣"), ("", "")],
 )
-def test_a_token_of_white_space_alone_can_be_seen(text: str, shown: str) -> None:
+def test_white_space_around_a_token_can_be_seen(text: str, shown: str) -> None:
     assert formats.spaced(text) == shown
 
 

@@ -49,9 +49,9 @@ def test_the_texts_of_a_label_by_hand_are_not_said_to_be_new_to_its_author(
     for item in run.own:
         text = page_of(site, item)
         for pole, side in item.poles.items():
-            if f'aria-label="Scores at the {pole} pole"' not in text or not side.score:
+            if f"id={pole}-scores>" not in text or not side.score:
                 continue
-            block = text[text.index(f'aria-label="Scores at the {pole} pole"') :][:600]
+            block = text[text.index(f"id={pole}-scores>") :][:600]
             by_hand = side.label is not None and side.label.labeler == HAND
             assert ("Scored on texts it was not made from" in block) != by_hand
             assert ("A person may have read these texts" in block) == by_hand
@@ -81,11 +81,11 @@ def test_the_page_says_how_many_texts_each_scorer_judged(site: Path, run: RunVie
             views = side.answers[0].scores if side.text else ()
             if not views:
                 continue
-            block = text[text.index(f'aria-label="Scores at the {pole} pole"') :]
+            block = text[text.index(f"id={pole}-scores>") :]
             row = re.split("<tr>|</tbody>", block[block.index("texts with a verdict") :])[0]
             sizes = [view.score.n_positive + view.score.n_negative for view in views]
             assert [int(n) for n in re.findall(r"<td>(\d+)", row)] == sizes
-            differ = "The more texts, the narrower" in block[: block.index('<div class="lens">')]
+            differ = "The more texts, the narrower" in block[: block.index("<div class=lens>")]
             assert differ == (len(set(sizes)) > 1)
             said.add(differ)
     assert said == {True, False}
@@ -99,8 +99,8 @@ def test_a_cosine_is_neither_yes_nor_no_and_has_no_empty_f1(site: Path, run: Run
             views = side.answers[0].scores if side.text else ()
             if not any(view.score.scorer == "embedding" for view in views):
                 continue
-            block = text[text.index(f'aria-label="Scores at the {pole} pole"') :]
-            block = block[: block.index('<div class="lens">')]
+            block = text[text.index(f"id={pole}-scores>") :]
+            block = block[: block.index("<div class=lens>")]
             rows = dict(re.findall(r"<tr><th scope=row>([^<]+)(<td>.*?)(?=<tr>|</tbody>)", block))
             assert rows["F1"].endswith("<td><small>gives none</small>")
             assert rows["F1, shuffled verdicts"].endswith("<small>gives none</small>")
@@ -123,6 +123,7 @@ def test_scores_can_be_read_on_a_phone(browser: Browser, site: Path, run: RunVie
     scored = [item for item in run.own if any(side.score for side in item.poles.values())]
     for item in scored[:3]:
         page.goto(f"{site.as_uri()}/{item.page}")
+        page.locator("details.figures").evaluate_all("(all) => all.map((e) => (e.open = true))")
         tables = page.locator("section.wide:has(.list.score)")
         assert tables.count()
         for at in range(tables.count()):

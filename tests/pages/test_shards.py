@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from builder.assets import asset_dir
 from builder.config import SiteSettings
 from builder.errors import SiteError
 from builder.pages import build_site, layout, links
 from builder.pages.layout import PER_SHARD, decided, opened_shard
 from builder.pages.packed import opened as bytes_of
+from builder.pages.site import DIRECTION_SCRIPTS
 from builder.publish.checks import check_site
 from builder.publish.private_names import PrivateNames
 from builder.store.schema import connect
@@ -61,6 +63,16 @@ def paged(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_site([folder], out, PAGES)
     patch.undo()
     return out
+
+
+def test_the_page_for_all_loads_the_scripts_that_a_page_of_one_has() -> None:
+    shell = (asset_dir() / "templates" / "shell.html").read_text("utf-8")
+    script = (asset_dir() / "static" / "shard.js").read_text("utf-8")
+    before = re.search(r"for name in (\[.*?\])", shell)
+    after = re.search(r"const SCRIPTS = (\[.*?\]);", script)
+    assert before
+    assert after
+    assert {*json.loads(before[1]), *json.loads(after[1])} == {*DIRECTION_SCRIPTS, "shard"}
 
 
 def of_shards(site: Path) -> dict[str, tuple[str, bytes]]:
