@@ -31,7 +31,13 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSERS = (
+    "chromium-headless-shell",
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+)
 
 #: Fixture name to marker: whoever asks for the fixture is of that kind.
 _MARKED_BY_FIXTURE = {"browser_path": "browser", "shared_dir": "shared"}
