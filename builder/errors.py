@@ -11,14 +11,15 @@ WeightAtlasError
 ├── LabelerError       the labeler as a whole cannot work (no key, no endpoint, budget)
 ├── StoreError         the run's database or shard files
 │   └── DiskFullError  no space is left where the run or the site is written
+├── MonitorError       a monitor that does not fit what it is to watch, or cannot be read
 ├── PublishError       a built site that is not fit to be published, or could not be
 └── SiteError          the site cannot be built from the runs given
     └── WarnedError    warnings that were asked to stop the build
 
 A single label that fails is no exception but a value: :class:`builder.records.LabelFailure`.
 Exit codes: the command line ends with 2 when the request was wrong (``ConfigError``,
-``CheckpointError``, ``CorpusError``, ``SiteError``) or the disk is full, and with 1 when the work
-failed or warnings stopped it (``WarnedError``).
+``CheckpointError``, ``CorpusError``, ``MonitorError``, ``SiteError``) or the disk is full, and with
+1 when the work failed or warnings stopped it (``WarnedError``).
 """
 
 from __future__ import annotations
@@ -70,6 +71,12 @@ class StoreError(WeightAtlasError):
 
 class DiskFullError(StoreError):
     """No space is left where the run or the site is written; finished work is kept."""
+
+    exit_code = 2
+
+
+class MonitorError(WeightAtlasError):
+    """A monitor that does not fit what it is to watch, or cannot be made or read."""
 
     exit_code = 2
 

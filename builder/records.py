@@ -261,6 +261,28 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
+class Anomaly:
+    """An activation beyond the range that calibration reached for its direction and role.
+
+    ``token`` is the index in the conversation of the token that goes farthest beyond the range's
+    ``pole``, ``text`` what it stands for, ``value`` its activation, ``by`` how far it lies beyond;
+    ``tokens`` of the role lie beyond in all. ``label`` is that of the pole, if it has one.
+    """
+
+    direction: str
+    pole: Pole
+    role: str
+    token: int
+    text: str
+    value: float
+    low: float
+    high: float
+    by: float
+    tokens: int
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Shift:
     """How far tuning moved the activations of a direction, over the tokens of one role.
 
