@@ -30,6 +30,13 @@ globalThis.WA ??= {};
     return { best, n, ...rest };
   };
 
+  // Who names two models wants both: no row is of two. The words of one model's name go together.
+  const ofAnyModel = (matches) => {
+    const named = matches.filter((match) => match.named && !match.words.length);
+    if (named.length < 2 || named[0].best.some((_, row) => named.every((match) => match.best[row] > 0))) return matches;
+    return [...matches.filter((match) => !named.includes(match)), named.reduce((one, other) => joined(one, other, {}))];
+  };
+
   class Index {
     constructor() {
       this.parts = [];
@@ -177,7 +184,7 @@ globalThis.WA ??= {};
         models.add(part.data.title);
         n += part.size;
       }
-      return n ? { best, n, words: [], widened: false, named: { word, models: [...models] } } : null;
+      return n ? { best, n, words: [], widened: false, named: [{ word, models: [...models] }] } : null;
     }
 
     #matched(word, widened) {
@@ -230,7 +237,7 @@ globalThis.WA ??= {};
         const match = this.#matched(word, false);
         return match.n ? match : this.#named(word) ?? this.#matched(word, true);
       });
-      let { scores, n } = this.#sum(matches);
+      let { scores, n } = this.#sum(ofAnyModel(matches));
       for (const wider of [this.#orNamed, this.#wider]) {
         if (n || matches.some((match) => !match.n)) break;
         const others = matches.map((match, at) => wider.call(this, match, asked[at]));

@@ -87,10 +87,14 @@ _BEGINNINGS = ("hf_", "sk-", "AIza")
 _OWN_KEY = re.compile(
     r"(?<![\w-])(?:hf_[A-Za-z0-9]{30,}|sk-(?:ant|proj|or)-[\w-]{20,}|AIza[\w-]{35})"
 )
-#: Secrets of AWS have no beginning of their own, but a name before them.
+#: Secrets of AWS have no beginning of their own, but a name before them; group 1 is the secret:
+#: 40 letters and digits of all kinds, a session's more, or as many as the window has left.
 _NAMED_KEY = re.compile(
-    r"(?i:(?:aws|secret_?access)\w{0,20}(?:key|secret|pwd|password|token))[\"']?\s{0,4}[=:]{1,2}\s{0,4}[\"']?"
-    r"[A-Za-z0-9/+=]{40}(?![A-Za-z0-9/+=])"
+    r"(?<![A-Za-z0-9])(?i:(?:aws[\s_-]?)?secret[\s_-]?(?:access[\s_-]?)?key|"
+    r"(?:aws[\s_-]?)(?:(?:session|security)[\s_-]?)?(?:token|secret|key|password))"
+    r"(?:\s{0,2}\[[^\]\n]{0,24}\])?[\s\"'`\\=:>|,(]{1,12}"
+    r"(?=[A-Za-z/+]*\d)(?=[^A-Z\s]*[A-Z])(?=[^a-z\s]*[a-z])"
+    r"([A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])|[A-Za-z0-9/+]{100,}={0,2}|[A-Za-z0-9/+]{12,39}\Z)"
 )
 #: Those that go by entropy or by what stands before, which take code and prose for keys.
 _UNUSED = frozenset({"KeywordDetector", "IPPublicDetector", "PrivateKeyDetector"})
@@ -197,7 +201,8 @@ class Redactor:
         if any(beginning in text for beginning in _BEGINNINGS):
             yield from _matches(text, (_OWN_KEY,))
         if any(part in text.lower() for part in ("aws", "secret")):
-            yield from _matches(text, (_NAMED_KEY,))
+            for found in _NAMED_KEY.finditer(text):
+                yield "key", found.start(1), found.end(1)
         if cut := _CUT_KEY.search(text, max(0, len(text) - _CUT_WITHIN)):
             yield "key", cut.start(), cut.end()
         if not (_DIGIT.search(text) and _STRETCH.search(text)):

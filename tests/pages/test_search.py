@@ -136,6 +136,10 @@ def test_a_word_may_name_a_model(opened: Opened, site: Path) -> None:
         assert "“lora” for the model Pico LoRA" in page.locator("#status").inner_text()
         assert set(models.all_inner_texts()) == {"Pico LoRA"}
     assert page.locator("#results mark").all_inner_texts()
+    # Who names two wants both.
+    page.locator("#q").fill("lora chat winterberry")
+    expect(page).to_have_url(re.compile(r"q=lora\+chat"))
+    assert set(models.all_inner_texts()) == {"Pico LoRA", "Pico Chat"}
 
 
 @pytest.mark.parametrize("query", ["low=abc", "low=1e400&high=-3", "low=%20&high=0x1"])
