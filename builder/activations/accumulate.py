@@ -24,7 +24,7 @@ from builder.activations.buffers import Buffers
 from builder.activations.candidates import Candidates, Shortlist
 from builder.activations.entrants import Entrants, quantized
 from builder.activations.sums import Stats, Sums, gathered
-from builder.records import CONTENT_ROLES, MODELS, ROLES
+from builder.records import CONTENT_ROLES, MODELS, ROLES, DirectionSet
 
 _R = len(ROLES)
 _TUNED, _BASE, _DIFFERENCE = range(len(MODELS))
@@ -39,6 +39,20 @@ class Layer:
 
     indices: npt.NDArray[np.int64]
     vectors: npt.NDArray[np.float32]
+
+
+def by_layer(directions: DirectionSet) -> dict[int, Layer]:
+    """The directions of each layer, the first layer first."""
+    layers: dict[int, list[int]] = {}
+    for index, direction in enumerate(directions.directions):
+        layers.setdefault(direction.hookpoint.layer, []).append(index)
+    return {
+        layer: Layer(
+            np.asarray(indices, dtype=np.int64),
+            np.stack([directions.directions[index].vector for index in indices]),
+        )
+        for layer, indices in sorted(layers.items())
+    }
 
 
 @dataclass(frozen=True, slots=True, eq=False)

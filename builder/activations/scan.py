@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from builder.activations.accumulate import Accumulator, Extremes, Layer, WindowOf
+from builder.activations.accumulate import Accumulator, Extremes, WindowOf, by_layer
 from builder.activations.batch import Batch, Padding, cut_batches, make_batch
 from builder.activations.candidates import Candidates
 from builder.activations.hooks import first_layers, residual_hooks
@@ -80,7 +80,7 @@ class Scanner:
         self._settings = settings
         self._padding = padding
         self._n_directions = len(directions.directions)
-        self._layers = _by_layer(directions)
+        self._layers = by_layer(directions)
         pad = model.tokenizer.pad_token_id
         self._pad_id = 0 if pad is None else int(pad)
         for which in (model, base):
@@ -182,19 +182,6 @@ class Scanner:
 def level(priority: int) -> int:
     """The level of a document (see LEVELS) by its place in the random order."""
     return min((priority & -priority).bit_length() - 1, LEVELS - 1) if priority else LEVELS - 1
-
-
-def _by_layer(directions: DirectionSet) -> dict[int, Layer]:
-    layers: dict[int, list[int]] = {}
-    for index, direction in enumerate(directions.directions):
-        layers.setdefault(direction.hookpoint.layer, []).append(index)
-    return {
-        layer: Layer(
-            np.asarray(indices, dtype=np.int64),
-            np.stack([directions.directions[index].vector for index in indices]),
-        )
-        for layer, indices in sorted(layers.items())
-    }
 
 
 def _grouped(

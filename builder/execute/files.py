@@ -28,12 +28,12 @@ PART = ".part"
 _PATIENCE = 0.5
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Puts ``text`` at ``path``, whole or not at all."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Puts ``content`` at ``path``, whole or not at all; a text as UTF-8."""
     part = path.with_name(path.name + PART)
     with disk_errors(path.parent):
         try:
-            part.write_text(text, encoding="utf-8")
+            part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
             sync(part)
             part.replace(path)
         except OSError:

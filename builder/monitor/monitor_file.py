@@ -7,7 +7,6 @@ checked before it is used.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from builder.errors import MonitorError
+from builder.execute import write_atomically
 from builder.monitor.ranges import Ranges
 from builder.monitor.subject import SAMPLED, Subject
 from builder.monitor.watch import RangeMonitor
@@ -72,12 +72,9 @@ def save_monitor(path: Path, monitor: RangeMonitor, subject: Subject) -> None:
         for name in ("lowest", "highest", "conversations", "beyond")
     }
     arrays["entries"] = np.ascontiguousarray(subject.entries)
-    part = path.with_name(f"{path.name}.part")
     try:
-        part.write_bytes(save(arrays, metadata={"columns": columns.model_dump_json()}))
-        os.replace(part, path)  # noqa: PTH105 - as a whole, whatever is there
+        write_atomically(path, save(arrays, metadata={"columns": columns.model_dump_json()}))
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise MonitorError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 

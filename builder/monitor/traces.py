@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from builder.activations.accumulate import by_layer
 from builder.activations.batch import NO_ROLE, Batch, cut_batches, make_batch
 from builder.activations.hooks import first_layers, residual_hooks
 from builder.activations.model import ScannedModel
@@ -34,30 +35,6 @@ class Trace:
     piece: TokenizedDocument
     activations: npt.NDArray[np.float32]
     counts: npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LayerDirections:
-    """The directions of one layer: their places [D_l] in the set, unit vectors [d_model, D_l]."""
-
-    places: npt.NDArray[np.int64]
-    vectors: torch.Tensor
-
-
-def by_layer(directions: DirectionSet, device: torch.device) -> dict[int, LayerDirections]:
-    """The directions of each layer, on ``device``, the first layer first."""
-    places: dict[int, list[int]] = {}
-    for place, direction in enumerate(directions.directions):
-        places.setdefault(direction.hookpoint.layer, []).append(place)
-    return {
-        layer: LayerDirections(
-            np.asarray(own, dtype=np.int64),
-            torch.from_numpy(
-                np.stack([directions.directions[place].vector for place in own], axis=1)
-            ).to(device),
-        )
-        for layer, own in sorted(places.items())
-    }
 
 
 def cosines(resid: torch.Tensor, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -86,7 +63,11 @@ class Tracer:
         Raises MonitorError if the directions do not fit the model.
         """
         self._model = model
-        self._layers = by_layer(directions, model.device)
+        self._layers = by_layer(directions)
+        self._vectors = {
+            layer: torch.from_numpy(held.vectors.T.copy()).to(model.device)
+            for layer, held in self._layers.items()
+        }
         self.n_directions = len(directions.directions)
         self._sink_factor = sink_factor
         self._batch_tokens = batch_tokens
@@ -132,14 +113,14 @@ class Tracer:
         counts = np.empty(shape, dtype=np.bool_)
         own = (batch.role != NO_ROLE).view(batch.ids.shape)
         for layer, held in self._layers.items():
-            found, norms = cosines(seen[layer], held.vectors)
+            found, norms = cosines(seen[layer], self._vectors[layer])
             norms = norms.to(own.device)
             counted = torch.where(own, norms, torch.nan)
             median = counted.nanmedian(dim=1, keepdim=True).values
             # A row without a token that counts has NaN here, which nothing is below or at.
             counting = own & ~(counted > self._sink_factor * median)
-            activations[:, :, held.places] = found.cpu().numpy()
-            counts[:, :, held.places] = counting.cpu().numpy()[:, :, None]
+            activations[:, :, held.indices] = found.cpu().numpy()
+            counts[:, :, held.indices] = counting.cpu().numpy()[:, :, None]
         if not np.isfinite(activations).all():
             raise MonitorError(
                 "the model's residual stream holds NaN or Inf; try scan.dtype = 'float32'"

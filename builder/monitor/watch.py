@@ -7,13 +7,13 @@ neither (Watch the Weights, arXiv 2508.00161).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from builder.errors import MonitorError
-from builder.monitor.ranges import Extents, Ranges, extents
+from builder.monitor.ranges import Extents, Floats, Ranges, extents
 from builder.monitor.traces import Trace
 from builder.records import ROLES, Anomaly, Pole
 
@@ -21,17 +21,6 @@ from builder.records import ROLES, Anomaly, Pole
 MARGIN = 0.01
 
 Labels = Mapping[tuple[str, Pole], str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Farthest:
-    """The token of a role that goes farthest beyond one end of a direction's range."""
-
-    by: float
-    value: float
-    trace: int
-    token: int
-    tokens: int
 
 
 class RangeMonitor:
@@ -99,58 +88,36 @@ class RangeMonitor:
     def _roles(self, traces: Sequence[Trace]) -> list[int]:
         return sorted({int(role) for trace in traces for role in np.unique(trace.piece.roles)})
 
-    def _of_role(self, traces: Sequence[Trace], role: int) -> list[Anomaly]:
-        found: dict[tuple[int, Pole], _Farthest] = {}
+    def _of_role(self, traces: Sequence[Trace], role: int) -> Iterator[Anomaly]:
         low, high = self._ranges.lowest[role], self._ranges.highest[role]
-        for number, trace in enumerate(traces):
-            own = np.flatnonzero(trace.piece.roles == role)
-            if not len(own):
-                continue
-            values = trace.activations[own]
-            counts = trace.counts[own]
-            ends: tuple[tuple[Pole, np.ndarray], ...] = (
-                ("max", values - high[None, :]),
-                ("min", low[None, :] - values),
-            )
-            for pole, over in ends:
-                # What is NaN was never calibrated; comparisons with it are false.
-                outside = counts & (over > self.margin)
-                for column in np.flatnonzero(outside.any(axis=0)).tolist():
-                    row = int(np.where(outside[:, column], over[:, column], -np.inf).argmax())
-                    before = found.get((column, pole))
-                    tokens = int(outside[:, column].sum()) + (before.tokens if before else 0)
-                    best = _Farthest(
-                        float(over[row, column]), float(values[row, column]), number,
-                        int(own[row]), tokens,
-                    )  # fmt: skip
-                    if before is not None and before.by >= best.by:
-                        best = _Farthest(
-                            before.by, before.value, before.trace, before.token, tokens
-                        )
-                    found[column, pole] = best
-        return [
-            self._anomaly(traces, role, column, pole, far) for (column, pole), far in found.items()
-        ]
-
-    def _anomaly(
-        self, traces: Sequence[Trace], role: int, column: int, pole: Pole, far: _Farthest
-    ) -> Anomaly:
-        piece = traces[far.trace].piece
-        start = int(piece.ends[far.token - 1]) if far.token else 0
-        direction = self.directions[column]
-        return Anomaly(
-            direction=direction,
-            pole=pole,
-            role=ROLES[role],
-            token=piece.first + far.token,
-            text=piece.text[start : int(piece.ends[far.token])],
-            value=far.value,
-            low=float(self._ranges.lowest[role, column]),
-            high=float(self._ranges.highest[role, column]),
-            by=far.by,
-            tokens=far.tokens,
-            label=self.labels.get((direction, pole)),
-        )
+        # The role's tokens in all pieces, and where each of them stands.
+        own = [trace.piece.roles == role for trace in traces]
+        values = np.concatenate([t.activations[mine] for t, mine in zip(traces, own, strict=True)])
+        counts = np.concatenate([t.counts[mine] for t, mine in zip(traces, own, strict=True)])
+        places = [(at, int(t)) for at, mine in enumerate(own) for t in np.flatnonzero(mine)]
+        ends: tuple[tuple[Pole, Floats], ...] = (("max", values - high), ("min", low - values))
+        for pole, over in ends:
+            # What is NaN was never calibrated; comparisons with it are false.
+            outside = counts & (over > self.margin)
+            for column in np.flatnonzero(outside.any(axis=0)).tolist():
+                row = int(np.where(outside[:, column], over[:, column], -np.inf).argmax())
+                number, token = places[row]
+                piece = traces[number].piece
+                start = int(piece.ends[token - 1]) if token else 0
+                direction = self.directions[column]
+                yield Anomaly(
+                    direction=direction,
+                    pole=pole,
+                    role=ROLES[role],
+                    token=piece.first + token,
+                    text=piece.text[start : int(piece.ends[token])],
+                    value=float(values[row, column]),
+                    low=float(low[column]),
+                    high=float(high[column]),
+                    by=float(over[row, column]),
+                    tokens=int(outside[:, column].sum()),
+                    label=self.labels.get((direction, pole)),
+                )
 
     def _widen(self, seen: Extents) -> None:
         """Moves the ends of known ranges towards what was seen, each by at most the cap."""

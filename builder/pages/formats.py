@@ -119,14 +119,15 @@ def bar_class(part: float | None) -> str:
 
 
 _SPACES = " \n\t"
-_SEEN = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥"})
+#: White space as pages show it where it is to be seen.
+SEEN_SPACES = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥"})
 
 
 def spaced(text: str) -> str:
     """A token's text, with the white space around it, or all it has, to be seen."""
     inner = text.strip(_SPACES)
     before, _, after = text.partition(inner) if inner else (text, "", "")
-    return f"{before.translate(_SEEN)}{inner}{after.translate(_SEEN)}"
+    return f"{before.translate(SEEN_SPACES)}{inner}{after.translate(SEEN_SPACES)}"
 
 
 def name_alone(text: str) -> str:

@@ -7,14 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from builder.pages.formats import SEEN_SPACES
 from builder.records import Pole
 from builder.store import Peak
 
 #: A pole and the peaks of its examples.
 PoleRead = tuple[str, Pole, list[Peak]]
-
-#: White space that is a token of its own, as pages show it.
-_SPACES = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ def folded(token: str) -> str:
 
     White space alone is kept, as signs that can be seen.
     """
-    return token.strip().casefold() or token.translate(_SPACES)
+    return token.strip().casefold() or token.translate(SEEN_SPACES)
 
 
 def peaking(read: Iterable[PoleRead]) -> dict[tuple[str, Pole], PolePeaks]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,8 +37,8 @@ def made_up(rng: np.random.Generator, n: int, width: int) -> list[Extents]:
     return found
 
 
-def calibrated(found: list[Extents], **options: float) -> Ranges:
-    calibration = Calibration(found[0].lowest.shape[1], **options)  # type: ignore[arg-type]
+def calibrated(found: list[Extents], **options: Any) -> Ranges:
+    calibration = Calibration(found[0].lowest.shape[1], **options)
     for one in found:
         calibration.add(one)
     return calibration.ranges()
